@@ -1,0 +1,46 @@
+"""Errors of running a model.
+
+EdgeRuntimeError
+├── RuntimeNotInstalledError   the variant's runtime is not importable here
+├── ModelLoadError             the runtime refuses the model's files
+├── InputError                 an input does not fit the signature
+├── InferenceError             the model raised, or gave an output that cannot be right
+└── GoldenMismatchError        the model runs, and its answers are not those of the release
+"""
+
+from __future__ import annotations
+
+from ota_contract.errors import FerryError
+
+__all__ = [
+    "EdgeRuntimeError",
+    "GoldenMismatchError",
+    "InferenceError",
+    "InputError",
+    "ModelLoadError",
+    "RuntimeNotInstalledError",
+]
+
+
+class EdgeRuntimeError(FerryError):
+    """Root of what running a model can raise."""
+
+
+class RuntimeNotInstalledError(EdgeRuntimeError):
+    """The variant's runtime is not installed; the message names the extra that brings it."""
+
+
+class ModelLoadError(EdgeRuntimeError):
+    """The runtime could not open the model's files."""
+
+
+class InputError(EdgeRuntimeError, ValueError):
+    """An input is missing, unknown, or of the wrong type or shape; nothing was run."""
+
+
+class InferenceError(EdgeRuntimeError):
+    """The model raised during inference, or an output has a wrong shape, NaN or infinity."""
+
+
+class GoldenMismatchError(EdgeRuntimeError):
+    """An answer to a golden vector lies outside the variant's tolerance."""

@@ -1,0 +1,69 @@
+"""Whether a loaded variant gives the answers its release promises."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_runtime.arrays import from_array
+from edge_runtime.errors import GoldenMismatchError
+from edge_runtime.port import AnyArray, LoadedModel
+from edge_runtime.preprocessing import prepare
+from edge_runtime.signature import check_inputs, check_outputs
+from ota_contract.golden import Vector, parse_golden
+from ota_contract.manifest import Release, Variant
+
+__all__ = ["check_golden"]
+
+
+def check_golden(model: LoadedModel, release: Release, variant: Variant, golden: bytes) -> int:
+    """Run every golden vector at both levels: raw → tensors, and tensors → outputs.
+
+    Args:
+        model: The variant, loaded.
+        release: Its manifest.
+        variant: Its entry there, with the tolerances.
+        golden: The golden file's bytes.
+
+    Returns:
+        How many vectors passed, which is all of them.
+
+    Raises:
+        GoldenMismatchError: A tensor or an answer differs; the message says which and by how much.
+        InferenceError: The model raised, or gave NaN.
+        FormatError: The golden file is malformed.
+    """
+    vectors = parse_golden(golden)
+    if len(vectors) != release.golden.vectors:
+        raise GoldenMismatchError(
+            f"the golden file holds {len(vectors)} vectors, the manifest says {release.golden.vectors}"
+        )
+    for index, vector in enumerate(vectors):
+        tensors = {name: from_array(array) for name, array in vector.tensors.items()}
+        _check_preprocessing(release, vector, tensors, index)
+        check_inputs(release.inputs, tensors)
+        outputs = model.run(tensors)
+        check_outputs(release.outputs, outputs)
+        for tolerance in variant.tolerances:
+            if tolerance.output not in vector.outputs:
+                raise GoldenMismatchError(f"golden vector {index} lacks output {tolerance.output}")
+            expected = from_array(vector.outputs[tolerance.output])
+            _check_close(outputs[tolerance.output], expected, tolerance.max_abs, index, tolerance.output)
+    return len(vectors)
+
+
+def _check_preprocessing(release: Release, vector: Vector, tensors: dict[str, AnyArray], index: int) -> None:
+    raw = {name: from_array(array) for name, array in vector.raw.items()}
+    prepared = prepare(release.preprocessing, raw)
+    for name, expected in tensors.items():
+        got = prepared.get(name)
+        if got is None or got.dtype != expected.dtype or not np.array_equal(got, expected):
+            raise GoldenMismatchError(f"golden vector {index}: preprocessing of {name} differs")
+
+
+def _check_close(got: AnyArray, expected: AnyArray, max_abs: float, index: int, output: str) -> None:
+    difference = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+    worst = float(difference.max(initial=0.0)) if got.shape == expected.shape else float("inf")
+    if not worst <= max_abs:
+        raise GoldenMismatchError(
+            f"golden vector {index}: output {output} is off by {worst:.3g}, at most {max_abs:.3g} allowed"
+        )

@@ -14,16 +14,22 @@ from ota_contract.errors import FerryError
 
 __all__ = [
     "EdgeRuntimeError",
+    "EndpointError",
     "GoldenMismatchError",
     "InferenceError",
     "InputError",
     "ModelLoadError",
+    "PackageError",
     "RuntimeNotInstalledError",
 ]
 
 
 class EdgeRuntimeError(FerryError):
     """Root of what running a model can raise."""
+
+
+class PackageError(EdgeRuntimeError):
+    """A package folder is incomplete or its bytes are not those of its manifest."""
 
 
 class RuntimeNotInstalledError(EdgeRuntimeError):
@@ -40,6 +46,10 @@ class InputError(EdgeRuntimeError, ValueError):
 
 class InferenceError(EdgeRuntimeError):
     """The model raised during inference, or an output has a wrong shape, NaN or infinity."""
+
+
+class EndpointError(EdgeRuntimeError):
+    """The endpoint cannot listen where it was told to."""
 
 
 class GoldenMismatchError(EdgeRuntimeError):

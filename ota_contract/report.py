@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 from ota_contract.assignment import Arm
@@ -59,7 +59,7 @@ class UpdateState(Enum):
     FAILED = "failed"
 
 
-class AnsweredBy(Enum):
+class AnsweredBy(StrEnum):
     """Which link of the fallback chain answered a prediction."""
 
     LIVE = "live"

@@ -1,0 +1,280 @@
+"""The update agent: polls, lets every model converge, judges trials, and reports.
+
+`step()` does what is due and says how long nothing will be; whoever owns the thread sleeps. One agent runs
+per store, held by a lock that dies with its process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Self
+
+from device_sdk.activity import Activity
+from device_sdk.config import Config
+from device_sdk.enrolment import Enrolment
+from device_sdk.errors import (
+    DeviceError,
+    DigestMismatchError,
+    NetworkError,
+    StoreLockedError,
+    UntrustedMetadataError,
+)
+from device_sdk.journal import Journal
+from device_sdk.reporter import Reporter
+from device_sdk.slots import Store
+from device_sdk.spool import Spool
+from device_sdk.transport import Transport
+from device_sdk.trust import TrustedRepository
+from device_sdk.updater import ModelUpdater
+from ota_contract.assignment import Arm
+from ota_contract.errors import UnknownFormatError
+from ota_contract.names import ModelName
+from ota_contract.report import UpdateState, Window
+
+__all__ = ["Agent"]
+
+_DEFAULT_POLL_S = 300.0
+_JITTER = 0.2
+_LONGEST_BACKOFF = 16.0
+_TRIAL_CHECK_S = 0.5
+"""How often dropped windows are looked for: a trial ends soon after its evidence is in."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Agent:
+    """The agent of one device."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the store's lock and finish what a former process left; send nothing yet.
+
+        Raises:
+            StoreLockedError: Another process runs this store's agent.
+            StoreError: The store cannot be used.
+            ConfigError: The trust root cannot be read.
+        """
+        self._config = config
+        self._clock = clock
+        self._monotonic = monotonic
+        self._store = Store(config.store)
+        self._lock = _lock(config)
+        self._transport = Transport()
+        self._spool = Spool(config.store / "reports")
+        self._trust = TrustedRepository(
+            config.store / "trust",
+            trust_root=config.trust_root,
+            metadata_url=config.metadata_url,
+            targets_url=config.targets_url,
+            transport=self._transport,
+        )
+        enrolment = Enrolment(config, self._transport)
+        self._reporter = Reporter(config, self._transport, self._spool, enrolment)
+        journal = Journal(self._spool, clock)
+        self._updaters = {
+            name: ModelUpdater(name, config, self._store, self._trust, self._transport, journal, clock)
+            for name in config.models
+        }
+        self._activity = Activity(config.store)
+        self._interval_s = self._known_interval_s()
+        self._failures = 0
+        self._update_failed = False
+        self._next_poll = monotonic() + self._first_poll_s()
+        self._next_report = self._report_not_before = monotonic()
+        for updater in self._updaters.values():
+            updater.judge_trial()  # a crash loop ends here, before anything is loaded
+
+    def step(self) -> float:
+        """Do what is due; returns the seconds until something is.
+
+        Failures are kept for `status` and never raised: whatever happens to an update, the app goes on.
+        """
+        self._take_windows()
+        if self._monotonic() >= self._next_poll:
+            self.poll()
+        if self._monotonic() >= self._next_report:
+            self._report()
+        now = self._monotonic()
+        return max(0.0, min(self._next_poll - now, self._next_report - now, _TRIAL_CHECK_S))
+
+    def poll_once(self) -> tuple[str, bool]:
+        """Ask the server now, and act; returns a sentence on each model, and whether anything failed."""
+        failures = self._failures
+        sentences = self.poll()
+        return sentences, self._failures > failures or self._update_failed
+
+    def poll(self) -> str:
+        """Ask the server now, and act; returns one sentence on each model."""
+        wait = self._interval_s
+        queued = self._spool.waiting()
+        try:
+            sentences = self._poll()
+            self._failures = 0
+            self._activity.succeeded(sentences)
+        except (DeviceError, UnknownFormatError) as error:
+            # A policy of an unknown format means: do nothing until this software knows it.
+            self._failures += 1
+            backoff = min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1))
+            wait = max(self._interval_s * backoff, getattr(error, "retry_after_s", None) or 0.0)
+            sentences = str(error)
+            self._note_failure(error)
+        jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
+        self._next_poll = self._monotonic() + wait * jitter
+        if self._spool.waiting() > queued:  # an update moved on: say so, unless told to be quiet
+            self._next_report = max(self._report_not_before, self._monotonic())
+        return sentences
+
+    def report_now(self) -> None:
+        """Take what was dropped and send everything queued.
+
+        Raises:
+            NetworkError: The server does not answer; the queue is unchanged.
+            EnrolmentError: The server does not know this device; the queue is unchanged.
+        """
+        self._take_windows()
+        live = self._live()
+        self._reporter.send(live)
+        while self._spool.waiting():
+            if self._reporter.send(live) == 0:
+                break
+
+    def close(self) -> None:
+        """Give up the lock and the connections."""
+        self._activity.flush()
+        self._transport.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _poll(self) -> str:
+        changed = self._trust.refresh(self._clock())
+        self._activity.polled(changed=changed)
+        attributes = self._reporter.attributes()
+        sentences: list[str] = []
+        failure: DeviceError | None = None
+        for name, updater in self._updaters.items():
+            policy = self._trust.policy(name)
+            if policy is None:
+                sentences.append(f"{name}: the server has no policy for it yet")
+                continue
+            self._interval_s = self._config.agent.poll_interval_s or policy.poll_interval_s
+            try:
+                sentences.append(f"{name}: {updater.converge(policy, attributes)}")
+            except DeviceError as error:  # one model's failure must not keep the others back
+                self._note_failure(error)
+                failure = failure or error
+        self._update_failed = failure is not None
+        if failure is not None:
+            if isinstance(failure, NetworkError):
+                raise failure
+            # The update itself waits by its own clock; the link is fine, and polling goes on as ever.
+            sentences.append(str(failure))
+        else:
+            self._store.collect_garbage(self._updaters)
+        return "; ".join(sentences)
+
+    def _note_failure(self, error: Exception) -> None:
+        self._activity.failed(
+            str(error),
+            blob_refused=isinstance(error, DigestMismatchError),
+            metadata_refused=isinstance(error, UntrustedMetadataError),
+        )
+
+    def _take_windows(self) -> None:
+        for path, report in self._spool.incoming():
+            updater = self._updaters.get(report.name)
+            window = report.content
+            if updater is not None and isinstance(window, Window):
+                self._tally(updater, report.version, window)
+            self._spool.accept(path)
+        for updater in self._updaters.values():
+            updater.judge_trial()
+
+    @staticmethod
+    def _tally(updater: ModelUpdater, version: str, window: Window) -> None:
+        state = updater.slots.state()
+        update = state.update
+        if update is None or update.state is not UpdateState.LIVE_ON_TRIAL or update.version != version:
+            return
+        update = replace(
+            update,
+            inferences=update.inferences + window.inferences,
+            errors=update.errors + window.errors,
+        )
+        updater.slots.write_state(replace(state, update=update))
+
+    def _report(self) -> None:
+        wait = self._report_interval_s()
+        try:
+            self.report_now()
+        except DeviceError as error:
+            self._activity.failed(str(error))
+            wait = max(wait, getattr(error, "retry_after_s", None) or 0.0)
+            self._report_not_before = self._monotonic() + wait
+        self._next_report = self._monotonic() + wait
+
+    def _known_interval_s(self) -> float:
+        """The poll interval by configuration, else by the policies last trusted, else the default."""
+        if self._config.agent.poll_interval_s:
+            return self._config.agent.poll_interval_s
+        known = []
+        for name in self._config.models:
+            try:
+                policy = self._trust.policy(name)
+            except (DeviceError, UnknownFormatError):
+                continue
+            if policy is not None:
+                known.append(float(policy.poll_interval_s))
+        return min(known, default=_DEFAULT_POLL_S)
+
+    def _report_interval_s(self) -> float:
+        """Often while this device's word decides a rollout, seldom otherwise."""
+        agent = self._config.agent
+        for updater in self._updaters.values():
+            live = updater.slots.state().live
+            if live is not None and live.arm is not Arm.NONE:
+                return min(agent.report_interval_s, agent.rollout_report_interval_s)
+        return agent.report_interval_s
+
+    def _live(self) -> dict[ModelName, str]:
+        states = {name: updater.slots.state() for name, updater in self._updaters.items()}
+        return {name: state.live.version for name, state in states.items() if state.live is not None}
+
+    def _first_poll_s(self) -> float:
+        """Where in the interval this device polls: a fleet switched on at once must not call at once.
+
+        A device without a live release does not wait: nothing works on it yet.
+        """
+        if not self._live():
+            return 0.0
+        digest = hashlib.sha256(self._config.device.device_id.encode()).digest()
+        return self._interval_s * int.from_bytes(digest[:4]) / 2**32
+
+
+def _lock(config: Config) -> int:
+    path = config.store / "agent.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StoreLockedError(f"another process runs the agent of {config.store}") from error
+    return descriptor

@@ -1,0 +1,1 @@
+"""The subcommands of `ferry-device`, one module each."""

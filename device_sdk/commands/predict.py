@@ -1,0 +1,69 @@
+"""Answer one input by the fallback chain, and say who answered.
+
+The input is a .npy file with the model's input tensor, batch axis included, or a .json file
+{"name": nested lists}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_sdk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge_runtime.port import AnyArray
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--input", type=Path, required=True, metavar="FILE", help=".npy or .json")
+    parser.add_argument("--name", default="image", help="the input's name for a .npy (default %(default)s)")
+    parser.add_argument("--model", metavar="PUBLISHER/MODEL", help="default: the first of device.toml")
+    parser.add_argument("--deadline-ms", type=float, help="time within which an answer is of use")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict once."""
+    from device_sdk.config import read_config  # noqa: PLC0415 - `--help` stays quick
+    from device_sdk.ferry import Ferry  # noqa: PLC0415
+
+    config = read_config(Path(arguments.config))
+    inputs = _read(arguments.input, arguments.name)
+    # The agent stays off: one prediction must not begin an update.
+    with Ferry(config, start_agent=False) as ferry:
+        model = ferry.model(arguments.model or str(config.models[0]))
+        answer = model.predict(inputs, deadline_ms=arguments.deadline_ms)
+    outputs = {name: array.tolist() for name, array in answer.outputs.items()}
+    result = {
+        "outputs": outputs,
+        "answered_by": answer.answered_by.value,
+        "release": answer.release,
+        "accelerator": answer.accelerator,
+        "reason": answer.reason,
+        "latency_ms": round(answer.latency_ms, 3),
+    }
+    if arguments.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        for name, value in result.items():
+            sys.stdout.write(f"{name}: {value}\n")
+    return 0
+
+
+def _read(path: Path, name: str) -> dict[str, AnyArray]:
+    import numpy as np  # noqa: PLC0415
+
+    try:
+        if path.suffix == ".json":
+            content = json.loads(path.read_text())
+            return {key: np.array(value) for key, value in content.items()}
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read as an input: {error}") from error
+    return {name: array}

@@ -1,0 +1,85 @@
+"""The device's own token: given by the server once, kept where only this user can read it."""
+
+from __future__ import annotations
+
+import json
+
+from device_sdk.config import Config
+from device_sdk.durable import remove_durably, write_durably
+from device_sdk.errors import ConfigError, EnrolmentError, NetworkError
+from device_sdk.transport import Answer, Transport
+from ota_contract.device import attributes_to_json
+from ota_contract.documents import canonical_json, read_document
+from ota_contract.errors import FormatError
+
+__all__ = ["Enrolment", "problem_of"]
+
+_MAX_ANSWER_BYTES = 64 * 1024
+_CREATED, _CONFLICT = (200, 201), 409
+_LATER = (408, 425, 429, 500, 502, 503, 504)
+
+
+class Enrolment:
+    """Obtains and keeps the token this device reports with."""
+
+    def __init__(self, config: Config, transport: Transport) -> None:
+        """Nothing is sent yet."""
+        self._config = config
+        self._transport = transport
+        self._path = config.store / "token"
+
+    def token(self) -> str:
+        """This device's token, enrolling it first if need be.
+
+        Raises:
+            EnrolmentError: The server refuses, or no enrolment token is configured.
+            NetworkError: The server does not answer.
+        """
+        try:
+            return self._path.read_text().strip()
+        except FileNotFoundError:
+            return self._enrol()
+
+    def forget(self) -> None:
+        """The server no longer knows the token: enrol anew next time."""
+        remove_durably(self._path)
+
+    def _enrol(self) -> str:
+        source = self._config.enrolment_token
+        if source is None:
+            raise EnrolmentError("no [enrolment] token_file in device.toml, so nothing can be reported")
+        try:
+            secret = source.read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"enrolment token {source}: {error.strerror}") from error
+        answer = self._transport.send(
+            f"{self._config.server}/api/v1/devices",
+            canonical_json(attributes_to_json(self._config.device)),
+            headers={"Authorization": f"Bearer {secret}", "Content-Type": "application/json"},
+            max_bytes=_MAX_ANSWER_BYTES,
+        )
+        if answer.status in _LATER:
+            raise NetworkError(problem_of(answer), retry_after_s=answer.retry_after_s)
+        if answer.status == _CONFLICT:
+            raise EnrolmentError(
+                f"a device {self._config.device.device_id} has enrolled before; if this is it, "
+                f"run `ferry device forget {self._config.device.device_id}`"
+            )
+        if answer.status not in _CREATED:
+            raise EnrolmentError(f"the server refused to enrol this device: {problem_of(answer)}")
+        try:
+            reader = read_document(answer.body, what="enrolment", format_=None, max_bytes=_MAX_ANSWER_BYTES)
+            token = reader.text("token", max_length=512)
+        except FormatError as error:
+            raise EnrolmentError(f"the server's answer to the enrolment makes no sense: {error}") from error
+        write_durably(self._path, token.encode())
+        return token
+
+
+def problem_of(answer: Answer) -> str:
+    """What the server says is wrong, in its own words where it gives any."""
+    try:
+        problem = json.loads(answer.body)
+        return str(problem.get("detail") or problem.get("error") or problem["title"])[:300]
+    except (ValueError, KeyError, AttributeError):
+        return f"HTTP {answer.status}"

@@ -1,0 +1,84 @@
+"""The anti-rollback record: what this device has trusted, apart from the metadata files themselves.
+
+python-tuf's own files are written without fsync; after a power cut they may be empty, and an empty past
+would let any old metadata in. This record is written durably, and a damaged one stops updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ota_contract.documents import Reader, canonical_json, format_instant, read_document
+
+__all__ = ["TrustRecord", "dump_record", "parse_record"]
+
+_FORMAT = "ferry.trust-record/1"
+_MAX_BYTES = 4 * 1024 * 1024
+_MAX_MODELS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRecord:
+    """Highest values seen; none of them ever goes down."""
+
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Version per top-level role."""
+    floors: Mapping[str, int] = field(default_factory=dict)
+    """Highest floor per model."""
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    """Highest policy revision per model."""
+    policies: Mapping[str, Any] = field(default_factory=dict)
+    """Last verified policy per model, as JSON, to act on while nothing changes."""
+    trusted_time: datetime | None = None
+    refreshed: datetime | None = None
+    etag: str = ""
+
+    def updated(self, **changes: Any) -> TrustRecord:  # noqa: ANN401 - field values
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+def parse_record(data: bytes) -> TrustRecord:
+    """Parse a record.
+
+    Raises:
+        FormatError: It is damaged.
+    """
+    reader = read_document(data, what="trust record", format_=_FORMAT, max_bytes=_MAX_BYTES)
+    return TrustRecord(
+        versions=_integers(reader, "versions"),
+        floors=_integers(reader, "floors"),
+        revisions=_integers(reader, "revisions"),
+        policies={
+            name: value.raw("value")
+            for name, value in reader.entries("policies", max_items=_MAX_MODELS).items()
+        },
+        trusted_time=reader.instant("trusted_time") if reader.has("trusted_time") else None,
+        refreshed=reader.instant("refreshed") if reader.has("refreshed") else None,
+        etag=reader.text("etag", default=""),
+    )
+
+
+def dump_record(record: TrustRecord) -> bytes:
+    """Serialise a record; `parse_record` gives it back."""
+    return canonical_json(
+        {
+            "format": _FORMAT,
+            "versions": dict(record.versions),
+            "floors": dict(record.floors),
+            "revisions": dict(record.revisions),
+            "policies": dict(record.policies),
+            "trusted_time": record.trusted_time and format_instant(record.trusted_time),
+            "refreshed": record.refreshed and format_instant(record.refreshed),
+            "etag": record.etag,
+        }
+    )
+
+
+def _integers(reader: Reader, key: str) -> dict[str, int]:
+    return {
+        name: value.integer("value") for name, value in reader.entries(key, max_items=_MAX_MODELS).items()
+    }

@@ -1,0 +1,315 @@
+"""Brings one model from what is installed to what the policy assigns, one durable step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from device_sdk.config import Config
+from device_sdk.errors import (
+    DeviceError,
+    DigestMismatchError,
+    NetworkError,
+    SelfTestError,
+    StoreError,
+    UpdateError,
+)
+from device_sdk.journal import Journal
+from device_sdk.records import ModelState, Refusal, Slot
+from device_sdk.self_test import SelfTestLimits, self_test
+from device_sdk.slots import ModelSlots, Store, files_of
+from device_sdk.transport import Transport
+from device_sdk.trust import Manifest, TrustedRepository
+from ota_contract.assignment import Assignment, assign
+from ota_contract.compatibility import choose_variant
+from ota_contract.device import Attributes
+from ota_contract.manifest import MILLION, File, Variant
+from ota_contract.names import ModelName, blob_path
+from ota_contract.policy import Policy, ReleaseRef
+from ota_contract.report import UpdateState
+
+__all__ = ["ModelUpdater"]
+
+_MAX_REFUSALS = 32
+_FIRST_RETRY_S = 10.0
+_LONGEST_RETRY_S = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One installation."""
+
+    assignment: Assignment
+    ref: ReleaseRef
+    revision: int
+    attributes: Attributes
+
+
+class ModelUpdater:
+    """The updates of one model."""
+
+    def __init__(
+        self,
+        name: ModelName,
+        config: Config,
+        store: Store,
+        trust: TrustedRepository,
+        transport: Transport,
+        journal: Journal,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Read nothing and fetch nothing yet."""
+        self._name = name
+        self._config = config
+        self._store = store
+        self._trust = trust
+        self._transport = transport
+        self._journal = journal
+        self._clock = clock
+        self.slots: ModelSlots = store.model(name)
+
+    def converge(self, policy: Policy, attributes: Attributes) -> str:
+        """Do what the policy asks; returns one sentence on where the model stands.
+
+        Raises:
+            NetworkError: The link failed; the update goes on from here at the next poll.
+            UpdateError: The update failed and is recorded so; the running release is untouched.
+            StoreError: The store cannot be written; the running release is untouched.
+        """
+        state = self.slots.state()
+        live = state.live
+        assignment = assign(policy, attributes, live_version=live.version if live else "")
+        ref = assignment.release
+        if ref is None:
+            return assignment.reason
+        if live is not None and _holds(live, ref) and self._is_intact(live):
+            self._settle(state, live, assignment)
+            return f"{ref.version} is live: {assignment.reason}"
+        obstacle = self._waits(state, assignment, ref, policy.revision)
+        if obstacle:
+            return obstacle
+        task = _Task(assignment=assignment, ref=ref, revision=policy.revision, attributes=attributes)
+        return self._install(task)
+
+    def judge_trial(self) -> None:
+        """End a trial whose evidence is in: healthy, or back to the previous release."""
+        state = self.slots.state()
+        update = state.update
+        if update is None or update.state is not UpdateState.LIVE_ON_TRIAL:
+            return
+        trial = update.trial
+        starts = self.slots.starts()
+        if starts > trial.max_starts:
+            self.roll_back(f"{starts} starts during trial without becoming healthy: a crash loop")
+        elif update.inferences >= trial.inferences:
+            if update.errors * MILLION > trial.max_error_ppm * update.inferences:
+                self.roll_back(f"{update.errors} errors in {update.inferences} inferences during trial")
+            else:
+                reason = f"{update.inferences} inferences, {update.errors} errors"
+                self._journal.advance(self.slots, UpdateState.HEALTHY, reason)
+                self.slots.forget_starts()
+
+    def roll_back(self, reason: str) -> None:
+        """Return to the previous release in one durable step, and remember not to try this one again."""
+        state = self.slots.state()
+        update = state.update
+        revision = self._trust.record.revisions.get(str(self._name), 0)
+        refusals = state.refusals
+        if update is not None:
+            refusals = _with_refusal(
+                refusals,
+                Refusal(
+                    version=update.version,
+                    manifest_sha256=update.manifest_sha256,
+                    rollout=update.rollout,
+                    revision=revision,
+                    reason=reason,
+                ),
+            )
+        self._journal.advance(
+            self.slots,
+            UpdateState.ROLLED_BACK,
+            reason,
+            slots_after=replace(state, live=state.previous, previous=None, candidate=None, refusals=refusals),
+        )
+        self.slots.forget_starts()
+
+    def _is_intact(self, live: Slot) -> bool:
+        try:
+            self.slots.installed(live)
+        except StoreError:
+            return False
+        return True
+
+    def _settle(self, state: ModelState, live: Slot, assignment: Assignment) -> None:
+        """The right release runs; keep up with its part in a rollout."""
+        update = state.update
+        if update is not None and update.state is UpdateState.LIVE_ON_TRIAL:
+            return  # its rollout and arm are those it came by
+        slot = replace(live, rollout=assignment.rollout, arm=assignment.arm)
+        if slot != live or state.candidate is not None:
+            self.slots.write_state(replace(state, live=slot, candidate=None))
+
+    def _waits(self, state: ModelState, assignment: Assignment, ref: ReleaseRef, revision: int) -> str:
+        """Why this release is not tried now, or an empty text."""
+        for refusal in state.refusals:
+            if _is_refused(refusal, assignment, ref, revision):
+                return f"{ref.version} is not tried again: {refusal.reason}"
+        update = state.update
+        if (
+            update is not None
+            and update.manifest_sha256 == ref.manifest_sha256
+            and update.retry_at is not None
+            and self._clock() < update.retry_at
+        ):
+            return f"{ref.version} failed ({update.reason}); next attempt at {update.retry_at:%H:%M:%S}"
+        return ""
+
+    def _install(self, task: _Task) -> str:
+        try:
+            return self._advance(task)
+        except (UpdateError, StoreError) as error:
+            self._fail(task, error)
+            raise
+
+    def _advance(self, task: _Task) -> str:
+        """From offered to live, each state durable before the next begins."""
+        journal, slots, assignment = self._journal, self.slots, task.assignment
+        journal.offer(slots, assignment, task.ref)
+        manifest = self._trust.manifest(self._name, task.ref, self._clock())
+        choice = choose_variant(manifest.release, task.attributes)
+        if choice.variant is None:
+            return self._set_aside(task, UpdateState.INCOMPATIBLE, choice.explain())
+        files = files_of(manifest.release, choice.variant)
+        self._fetch(files)
+        slot = self._stage(task, manifest, choice.variant, files)
+        passed = self_test(
+            slots.folder(slot), slot.variant_id, threads=self._config.threads, limits=SelfTestLimits()
+        )
+        journal.advance(slots, UpdateState.SELF_TESTED, f"{passed} golden vectors")
+        self._check_policy_again(task)
+        self._activate(slot, assignment)
+        return f"{slot.version} is live on trial: {assignment.reason}"
+
+    def _fetch(self, files: tuple[File, ...]) -> None:
+        """Bring every file that is not here yet; a failed link leaves what came for the next time."""
+        missing = [file for file in files if not self._store.has_blob(file)]
+        total = sum(file.length_bytes for file in missing)
+        self._store.check_room(total)
+        self._store.drop_parts(file.sha256 for file in missing)
+        self._journal.advance(self.slots, UpdateState.DOWNLOADING, f"{len(missing)} files, {total} bytes")
+        for file in missing:
+            if self._store.blob(file.sha256).exists():
+                continue  # two paths with one content: the first brought it
+            self._transport.download(
+                f"{self._config.blobs_url}/{blob_path(file.sha256)}",
+                self._store.part(file.sha256),
+                length_bytes=file.length_bytes,
+                sha256=file.sha256,
+            )
+            self._store.keep_blob(file.sha256)
+        self._journal.advance(self.slots, UpdateState.VERIFIED, f"{len(files)} files")
+
+    def _stage(self, task: _Task, manifest: Manifest, variant: Variant, files: tuple[File, ...]) -> Slot:
+        slot = Slot(
+            version=task.ref.version,
+            counter=task.ref.counter,
+            manifest_sha256=task.ref.manifest_sha256,
+            variant_id=variant.id,
+            rollout=task.assignment.rollout,
+            arm=task.assignment.arm,
+        )
+        state = self.slots.state()
+        held = [other for other in (state.live, state.previous) if other and _holds(other, task.ref)]
+        if not (held and held[0].variant_id == slot.variant_id and self._is_intact(slot)):
+            self.slots.stage(slot, manifest.data, files)
+        self._journal.advance(
+            self.slots, UpdateState.STAGED, variant.id, slots_after=replace(state, candidate=slot)
+        )
+        return slot
+
+    def _check_policy_again(self, task: _Task) -> None:
+        """The policy may have been withdrawn while we downloaded: ask once more, just before going live."""
+        try:
+            if not self._trust.refresh(self._clock()):
+                return
+            policy = self._trust.policy(self._name)
+        except NetworkError:
+            return  # what was signed when we began still is the newest we know
+        if policy is None:
+            return
+        live = self.slots.state().live
+        now = assign(policy, task.attributes, live_version=live.version if live else "")
+        if now.release is not None and now.release != task.ref:
+            raise UpdateError(
+                f"the policy changed to {now.release.version} before {task.ref.version} went live"
+            )
+
+    def _activate(self, slot: Slot, assignment: Assignment) -> None:
+        state = self.slots.state()
+        live = state.live
+        # Going back to `previous` leaves the release gone back from in no slot: it must not answer.
+        goes_back = state.previous is not None and state.previous.manifest_sha256 == slot.manifest_sha256
+        repaired = live is not None and live.manifest_sha256 == slot.manifest_sha256
+        previous = None if goes_back else (state.previous if repaired else live)
+        self.slots.forget_starts()
+        self._journal.advance(
+            self.slots,
+            UpdateState.LIVE_ON_TRIAL,
+            assignment.reason,
+            slots_after=replace(state, live=slot, previous=previous, candidate=None),
+        )
+
+    def _set_aside(self, task: _Task, end: UpdateState, reason: str) -> str:
+        state = self.slots.state()
+        refusal = Refusal(
+            version=task.ref.version,
+            manifest_sha256=task.ref.manifest_sha256,
+            rollout=task.assignment.rollout,
+            revision=task.revision,
+            reason=reason,
+        )
+        self._journal.advance(
+            self.slots,
+            end,
+            reason,
+            slots_after=replace(state, candidate=None, refusals=_with_refusal(state.refusals, refusal)),
+        )
+        return reason
+
+    def _fail(self, task: _Task, error: DeviceError) -> None:
+        if isinstance(error, SelfTestError):
+            self._set_aside(task, UpdateState.FAILED, str(error))
+            return
+        state = self.slots.state()
+        attempts = state.update.attempts + 1 if state.update else 1
+        wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** (attempts - 1))
+        if isinstance(error, DigestMismatchError):
+            self._store.drop_parts()
+        self._journal.advance(
+            self.slots,
+            UpdateState.FAILED,
+            str(error),
+            attempts=attempts,
+            retry_at=self._clock() + timedelta(seconds=wait),
+            slots_after=replace(state, candidate=None),
+        )
+
+
+def _holds(slot: Slot, ref: ReleaseRef) -> bool:
+    return (slot.version, slot.manifest_sha256) == (ref.version, ref.manifest_sha256)
+
+
+def _is_refused(refusal: Refusal, assignment: Assignment, ref: ReleaseRef, revision: int) -> bool:
+    """A refusal holds until the policy names the release anew: by another rollout, or without one by a
+    later revision.
+    """
+    if refusal.manifest_sha256 != ref.manifest_sha256 or refusal.rollout != assignment.rollout:
+        return False
+    return bool(assignment.rollout) or revision <= refusal.revision
+
+
+def _with_refusal(refusals: tuple[Refusal, ...], refusal: Refusal) -> tuple[Refusal, ...]:
+    others = tuple(item for item in refusals if item.manifest_sha256 != refusal.manifest_sha256)
+    return (*others, refusal)[-_MAX_REFUSALS:]

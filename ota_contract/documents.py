@@ -30,7 +30,11 @@ MAX_DEPTH = 16
 """Deepest nesting any of our documents needs is 9; the rest is room for newer writers."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+# C0 and C1 controls and the two separators move a terminal's cursor or end a line; a lone surrogate
+# cannot be written as UTF-8, so it would fail far from here.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_MAX_KEY = 256
 _MAX_INTEGER = 2**63 - 1
 
 _E = TypeVar("_E", bound=Enum)
@@ -46,7 +50,7 @@ def canonical_json(value: object) -> bytes:
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
-    except (TypeError, ValueError) as error:  # UnicodeEncodeError (lone surrogate) is a ValueError
+    except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate is a ValueError
         raise FormatError(f"not expressible as canonical JSON: {error}") from error
 
 
@@ -113,11 +117,11 @@ class Reader:
         return self._value.get(key) is not None
 
     def text(self, key: str, *, max_length: int = 256, default: str | None = None) -> str:
-        """A string of at most `max_length` characters without control characters."""
+        """A string of at most `max_length` characters without control characters or lone surrogates."""
         value: str = self._take(key, str, default)
         if len(value) > max_length:
             self.fail(key, f"{len(value)} characters, at most {max_length} allowed")
-        if any(ord(character) < 32 or ord(character) == 127 for character in value):  # noqa: PLR2004
+        if _UNPRINTABLE.search(value):
             self.fail(key, "control characters are not allowed")
         return value
 
@@ -133,9 +137,13 @@ class Reader:
     def number(self, key: str, *, default: float | None = None) -> float:
         """A finite number."""
         value = self._take(key, (int, float), default)
-        if isinstance(value, bool) or not math.isfinite(value):
+        try:
+            number = float(value)
+        except OverflowError:  # JSON's integers have no end, a double has
+            number = math.inf
+        if isinstance(value, bool) or not math.isfinite(number):
             self.fail(key, "expected a finite number")
-        return float(value)
+        return number
 
     def boolean(self, key: str, *, default: bool | None = None) -> bool:
         """True or false."""
@@ -212,6 +220,8 @@ class Reader:
         table = self._take(key, Mapping, None)
         if len(table) > max_items:
             self.fail(key, f"{len(table)} entries, at most {max_items} allowed")
+        if any(len(name) > _MAX_KEY or _UNPRINTABLE.search(name) for name in table):
+            self.fail(key, f"its keys are printable and at most {_MAX_KEY} characters long")
         return {
             name: Reader({"value": value}, f"{self._where}.{key}.{name}") for name, value in table.items()
         }

@@ -28,10 +28,11 @@ __all__ = [
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_SEMVER = re.compile(
-    r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})"
-    r"(?:-([0-9A-Za-z-]{1,32}(?:\.[0-9A-Za-z-]{1,32}){0,4}))?"
-)
+# Not \d, which matches the digits of every script: one version must have one spelling.
+_NUMBER = r"(?:0|[1-9][0-9]{0,8})"
+# semver §9: a numeric identifier has no leading zero, else 1.0.0-1 and 1.0.0-01 would rank alike.
+_IDENTIFIER = r"(?!0[0-9]+(?:\.|$))[0-9A-Za-z-]{1,32}"
+_SEMVER = re.compile(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER}){{0,4}}))?")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PATH_SEGMENTS = 8

@@ -6,6 +6,8 @@ every language, and independent between salts, which CRC32 and its version 1 are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 __all__ = ["BUCKETS", "bucket"]
 
 BUCKETS = 10_000
@@ -21,7 +23,13 @@ def bucket(salt: str, device_id: str) -> int:
 
 
 def _fnv1a32(text: str) -> int:
+    # Over UTF-16 code units, as GrowthBook's SDKs in every language do; for ASCII these are the bytes.
     value = _FNV_OFFSET
-    for byte in text.encode():
-        value = ((value ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
+    for unit in text.encode() if text.isascii() else _utf16_units(text):
+        value = ((value ^ unit) * _FNV_PRIME) & 0xFFFFFFFF
     return value
+
+
+def _utf16_units(text: str) -> Iterator[int]:
+    data = text.encode("utf-16-le", "surrogatepass")
+    return (low | high << 8 for low, high in zip(data[::2], data[1::2], strict=True))

@@ -8,7 +8,6 @@ lie. The file is a JSON document with base64 data, so that any language can read
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,10 +73,11 @@ def _arrays(reader: Reader, key: str) -> dict[str, Array]:
 
 def _array(reader: Reader) -> Array:
     shape = reader.integers("shape", max_items=MAX_RANK, low=0, high=2**31 - 1)
+    datatype = reader.member("datatype", Datatype)
+    text = reader.text("data", max_length=MAX_GOLDEN_BYTES)
     try:
-        data = base64.b64decode(reader.text("data", max_length=MAX_GOLDEN_BYTES), validate=True)
-        return Array(datatype=reader.member("datatype", Datatype), shape=shape, data=data)
-    except (binascii.Error, FormatError) as error:
+        return Array(datatype=datatype, shape=shape, data=base64.b64decode(text, validate=True))
+    except ValueError as error:  # of base64, or an Array its bytes do not fill
         raise FormatError(f"{reader.where}: {error}") from error
 
 

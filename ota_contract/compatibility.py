@@ -68,7 +68,7 @@ def choose_variant(release: Release, device: Attributes) -> Choice:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Leading dotted numbers of a version: `2.3.0rc1` reads as 2.3.0."""
+    """Leading dotted numbers of a version, without zeros at the end: `2.3.0rc1` reads as 2.3."""
     numbers: list[int] = []
     for part in version.split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
@@ -77,4 +77,6 @@ def _numbers(version: str) -> tuple[int, ...]:
         numbers.append(int(digits))
         if digits != part:
             break
+    while numbers and numbers[-1] == 0:  # 2.3 is as new as 2.3.0
+        numbers.pop()
     return tuple(numbers)

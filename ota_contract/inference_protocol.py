@@ -135,7 +135,10 @@ def _tensor_to_json(tensor: TensorValue) -> dict[str, Any]:
 
 
 def _tensors(reader: Reader, key: str) -> tuple[TensorValue, ...]:
-    return tuple(map(_tensor_from, reader.objects(key, max_items=_MAX_TENSORS, min_items=1)))
+    tensors = tuple(map(_tensor_from, reader.objects(key, max_items=_MAX_TENSORS, min_items=1)))
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        reader.fail(key, "a tensor's name appears twice")
+    return tensors
 
 
 def _tensor_from(reader: Reader) -> TensorValue:
@@ -153,6 +156,8 @@ def _tensor_from(reader: Reader) -> TensorValue:
         kinds = (int, float)  # type: ignore[assignment]
     if not all(type(item) in kinds for item in data):
         reader.fail("data", f"an element is not {datatype.value}")
+    if any(type(item) is float and not math.isfinite(item) for item in data):  # 1e999 reads as infinity
+        reader.fail("data", f"an element is beyond {datatype.value}")
     return TensorValue(name=reader.text("name"), datatype=datatype, shape=shape, data=data)
 
 

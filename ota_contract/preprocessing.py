@@ -81,7 +81,10 @@ def _step_from(reader: Reader) -> Step:
     folded = reader.boolean("folded", default=False)
     match operation:
         case Operation.RESHAPE:
-            return Step(operation=operation, folded=folded, shape=_shape(reader, "shape"))
+            shape = _shape(reader, "shape")
+            if shape.count(DYNAMIC) > 1:
+                reader.fail("shape", "at most one dimension can be worked out from the rest")
+            return Step(operation=operation, folded=folded, shape=shape)
         case Operation.CAST:
             datatype = reader.member("datatype", Datatype)
             return Step(operation=operation, folded=folded, datatype=datatype)

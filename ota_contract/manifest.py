@@ -385,8 +385,13 @@ def _check_consistency(release: Release) -> None:
     _check_distinct(f"{what}: outputs", [tensor.name for tensor in release.outputs])
     _check_distinct(f"{what}: variants", [variant.id for variant in release.variants])
     inputs = {tensor.name for tensor in release.inputs}
-    if not {spec.input for spec in release.preprocessing} <= inputs:
+    prepared = [spec.input for spec in release.preprocessing]
+    if not set(prepared) <= inputs:
         raise FormatError(f"{what}: preprocessing names an input the signature lacks")
+    if len(set(prepared)) != len(prepared):
+        raise FormatError(f"{what}: preprocessing names an input twice")
+    if release.golden.file.role is not FileRole.GOLDEN:
+        raise FormatError(f"{what}: the golden file's role is not {FileRole.GOLDEN.value}")
     _check_paths(what, release)
     for variant in release.variants:
         _check_variant(f"{what}: variant {variant.id}", variant, release)
@@ -403,22 +408,36 @@ def _check_paths(what: str, release: Release) -> None:
         content = (file.sha256, file.length_bytes)
         if contents.setdefault(file.path, content) != content:
             raise FormatError(f"{what}: {file.path} has two contents")
-    for path in contents:
-        if any(other.startswith(f"{path}/") for other in contents):
+    # Some devices' file systems take A and a for one name, and would keep the last one written.
+    folded = {path.casefold(): path for path in contents}
+    if len(folded) != len(contents):
+        raise FormatError(f"{what}: two paths differ only in upper and lower case")
+    for path in (MANIFEST_NAME, *folded):
+        if any(other.startswith(f"{path}/") for other in folded):
             raise FormatError(f"{what}: {path} is both a file and a folder")
+    if MANIFEST_NAME in folded:
+        raise FormatError(f"{what}: {folded[MANIFEST_NAME]} is the manifest's own place")
 
 
 def _check_variant(what: str, variant: Variant, release: Release) -> None:
     inputs = sorted(tensor.name for tensor in release.inputs)
     outputs = sorted(tensor.name for tensor in release.outputs)
-    if [file.role for file in variant.files].count(FileRole.MODEL) != 1:
-        raise FormatError(f"{what} needs exactly one model file")
+    roles = [file.role for file in variant.files]
+    if roles.count(FileRole.MODEL) != 1 or FileRole.GOLDEN in roles:
+        raise FormatError(f"{what} needs exactly one model file, and parts beside it")
+    if len({file.path for file in variant.files}) != len(variant.files):
+        raise FormatError(f"{what} lists a file twice")
     if sorted(binding.name for binding in variant.inputs) != inputs:
         raise FormatError(f"{what} does not bind every input once")
     if sorted(binding.name for binding in variant.outputs) != outputs:
         raise FormatError(f"{what} does not bind every output once")
-    if not {tolerance.output for tolerance in variant.tolerances} <= set(outputs):
+    tolerated = [tolerance.output for tolerance in variant.tolerances]
+    if not set(tolerated) <= set(outputs):
         raise FormatError(f"{what} has a tolerance for an output the signature lacks")
+    if len(set(tolerated)) != len(tolerated):
+        raise FormatError(f"{what} has two tolerances for one output")
+    if any(tolerance.max_abs < 0 for tolerance in variant.tolerances):
+        raise FormatError(f"{what} has a tolerance below zero")
 
 
 def _release_to_json(release: Release) -> dict[str, Any]:

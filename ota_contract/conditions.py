@@ -1,31 +1,30 @@
 """Cohort rules: GrowthBook's condition language, checked when written, bounded when evaluated.
 
 Semantics follow https://docs.growthbook.io/lib/build-your-own ("Evaluating conditions"), so that a rule
-means the same in every SDK. One difference, on purpose: GrowthBook lets an unknown operator evaluate to
-false, which inside `$not` selects everybody; here `parse_condition` refuses it, and only a `Condition`
-can be evaluated.
+means the same in every SDK. On purpose, what GrowthBook's SDKs disagree on is refused by `parse_condition`
+(unknown operators, which inside `$not` could select everybody; `{}` as a value; lists and objects compared
+with `$eq`, `$in`), and nothing is coerced: a comparison with a missing attribute or with one of another
+type is false. `tests/vectors/conditions.json` says it case by case.
 """
 
 from __future__ import annotations
 
 import re
-import re._constants as sre  # type: ignore[import-not-found,unused-ignore]
-import re._parser as sre_parser  # type: ignore[import-not-found,unused-ignore]
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ota_contract.documents import canonical_json
-from ota_contract.errors import ConditionError
+from ota_contract.errors import ConditionError, FormatError
+from ota_contract.patterns import MAX_SUBJECT, check_pattern
 
 __all__ = ["EVERYONE", "Condition", "parse_condition"]
 
 _MAX_RULE_BYTES = 16 * 1024
 _MAX_NODES = 512
 _MAX_DEPTH = 12
-_MAX_PATTERN = 256
-_MAX_SUBJECT = 1024
 
 _VERSION_SPLIT = re.compile(r"[-.]")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _TYPES = ("string", "number", "boolean", "array", "object", "null", "undefined")
 _GROUPS = ("$and", "$or", "$nor")
 
@@ -49,7 +48,8 @@ class Condition:
         return _evaluate(self._rule, attributes)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Condition) and self._rule == other._rule
+        # Not by ==, to which true is 1.
+        return isinstance(other, Condition) and canonical_json(self._rule) == canonical_json(other._rule)
 
     def __hash__(self) -> int:
         return hash(canonical_json(self._rule))
@@ -67,11 +67,15 @@ def parse_condition(rule: object) -> Condition:
     """
     if not isinstance(rule, Mapping):
         raise ConditionError('a cohort rule is a JSON object such as {"region": "eu"}')
-    if len(canonical_json(rule)) > _MAX_RULE_BYTES:
-        raise ConditionError(f"the cohort rule is longer than {_MAX_RULE_BYTES} bytes")
     nodes = sum(1 for _ in _walk(rule, 0))
     if nodes > _MAX_NODES:
         raise ConditionError(f"the cohort rule has {nodes} parts, at most {_MAX_NODES} allowed")
+    try:
+        length = len(canonical_json(rule))
+    except FormatError as error:
+        raise ConditionError(f"the cohort rule is {error}") from error
+    if length > _MAX_RULE_BYTES:
+        raise ConditionError(f"the cohort rule is longer than {_MAX_RULE_BYTES} bytes")
     _check_rule(rule)
     return Condition(rule)
 
@@ -113,6 +117,19 @@ def _check_value(value: object) -> None:
                 known = ", ".join(sorted(_CHECKS))
                 raise ConditionError(f"unknown operator {operator}; known are {known}")
             check(operator, operand)
+    elif isinstance(value, Mapping):
+        _check_literal(value)
+
+
+def _check_literal(value: Mapping[str, Any]) -> None:
+    if not value:
+        raise ConditionError("{} as a value means anything to some SDKs and nothing to others")
+    for part in _walk(value, 0):
+        if isinstance(part, Mapping) and any(key.startswith("$") for key in part):
+            raise ConditionError(
+                "an operator among or below plain keys would be compared, not obeyed; "
+                'write {"a.b": {"$gt": 1}} for a nested attribute'
+            )
 
 
 def _expect(operator: str, value: object, kind: Any, wanted: str) -> Any:  # noqa: ANN401
@@ -121,12 +138,15 @@ def _expect(operator: str, value: object, kind: Any, wanted: str) -> Any:  # noq
     return value
 
 
-def _check_anything(operator: str, operand: object) -> None:
-    pass
+def _check_scalar(operator: str, operand: object) -> None:
+    # Lists and objects are never equal to one another in JavaScript's SDK.
+    if isinstance(operand, (list, Mapping)):
+        raise ConditionError(f"{operator} takes a text, a number, true, false or null, got {operand!r:.80}")
 
 
 def _check_list(operator: str, operand: object) -> None:
-    _expect(operator, operand, list, "a list")
+    for item in _expect(operator, operand, list, "a list"):
+        _check_scalar(operator, item)
 
 
 def _check_all(operator: str, operand: object) -> None:
@@ -148,8 +168,10 @@ def _check_flag(operator: str, operand: object) -> None:
 
 
 def _check_nested(operator: str, operand: object) -> None:
-    if operator == "$elemMatch" and not _is_operators(operand):
-        _check_rule(_expect(operator, operand, Mapping, "a rule or an operator"))
+    if operator == "$elemMatch" and not _tests_element(operand):
+        if not _expect(operator, operand, Mapping, "a rule or an operator"):
+            raise ConditionError(f"{operator} takes a rule or an operator, got {{}}")
+        _check_rule(operand)  # type: ignore[arg-type]
     else:
         _check_value(operand)
 
@@ -160,44 +182,13 @@ def _check_type(operator: str, operand: object) -> None:
 
 
 def _check_regex(operator: str, operand: object) -> None:
-    """Admit only patterns a backtracking engine runs in bounded time on a bounded subject.
-
-    Exponential cost needs a repeat inside a repeat, or a backreference; polynomial cost of a high
-    degree needs many unbounded repeats in a row. All three are refused.
-    """
-    pattern = _expect(operator, operand, str, "a regular expression")
-    if len(pattern) > _MAX_PATTERN:
-        raise ConditionError(f"{operator}: pattern longer than {_MAX_PATTERN} characters")
     try:
-        parsed = sre_parser.parse(pattern)
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ConditionError(f"{operator}: {pattern!r} is not a regular expression: {error}") from error
-    repeats = _count_repeats(parsed, inside=False, operator=operator)
-    if repeats > 2:  # noqa: PLR2004 - subject² steps at most: a million, some 10 ms
-        raise ConditionError(f"{operator}: at most two unbounded repeats, {pattern!r} has {repeats}")
+        check_pattern(_expect(operator, operand, str, "a regular expression"))
+    except ConditionError as error:
+        raise ConditionError(f"{operator}: {error}") from error
 
 
-def _count_repeats(parsed: Any, *, inside: bool, operator: str) -> int:  # noqa: ANN401
-    count = 0
-    for code, argument in parsed:
-        if code in (sre.GROUPREF, sre.GROUPREF_EXISTS, sre.ASSERT, sre.ASSERT_NOT):
-            raise ConditionError(f"{operator}: backreferences and lookaround are not allowed")
-        repeated = code in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
-        if repeated:
-            if inside:
-                raise ConditionError(f"{operator}: a repeat inside a repeat is not allowed")
-            _, high, _ = argument
-            count += high > 16  # noqa: PLR2004 - `?` and short counts cost a constant factor
-        for part in argument if isinstance(argument, tuple) else (argument,):
-            branches = part if isinstance(part, list) else [part]
-            for branch in branches:
-                if isinstance(branch, sre_parser.SubPattern):
-                    count += _count_repeats(branch, inside=inside or repeated, operator=operator)
-    return count
-
-
-def _evaluate(rule: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
+def _evaluate(rule: Mapping[str, Any], attributes: Any) -> bool:  # noqa: ANN401 - $elemMatch's elements
     for key, value in rule.items():
         match key:
             case "$or":
@@ -222,12 +213,17 @@ class _Missing:
 _MISSING = _Missing()
 
 
-def _lookup(attributes: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401
-    current: Any = attributes
+def _lookup(attributes: Any, path: str) -> Any:  # noqa: ANN401
+    current = attributes
     for part in path.split("."):
-        if not isinstance(current, Mapping) or part not in current:
+        if isinstance(current, Mapping) and part in current:
+            current = current[part]
+        elif isinstance(current, list) and part == "length":
+            current = len(current)
+        elif isinstance(current, list) and _INDEX.fullmatch(part) and int(part) < len(current):
+            current = current[int(part)]
+        else:
             return _MISSING
-        current = current[part]
     return current
 
 
@@ -239,6 +235,11 @@ def _is_operators(value: object) -> bool:
     )
 
 
+def _tests_element(operand: object) -> bool:
+    """Whether an `$elemMatch` tests the elements themselves, and not their fields."""
+    return _is_operators(operand) and not any(key in _GROUPS for key in operand)  # type: ignore[attr-defined]
+
+
 def _evaluate_value(expected: Any, actual: Any) -> bool:  # noqa: ANN401
     if _is_operators(expected):
         return all(_OPERATORS[operator](operand, actual) for operator, operand in expected.items())
@@ -248,9 +249,13 @@ def _evaluate_value(expected: Any, actual: Any) -> bool:  # noqa: ANN401
 
 
 def _same(left: object, right: object) -> bool:
-    """JSON equality: unlike Python's, true is not 1."""
+    """JSON equality: unlike Python's, true is not 1, at any depth."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
     return left == right
 
 
@@ -266,24 +271,33 @@ def _in(operand: list[Any], actual: Any) -> bool:  # noqa: ANN401
 
 def _compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     def compare(operand: Any, actual: Any) -> bool:  # noqa: ANN401
-        if isinstance(actual, bool) or isinstance(operand, str) != isinstance(actual, str):
-            return False
-        return isinstance(actual, (int, float, str)) and test(actual, operand)
+        if isinstance(actual, str) and isinstance(operand, str):
+            return test(_utf16(actual), _utf16(operand))
+        numbers = isinstance(actual, (int, float)) and not isinstance(actual, bool)
+        return numbers and not isinstance(operand, str) and test(actual, operand)
 
     return compare
 
 
-def _compare_versions(test: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
+def _utf16(text: str) -> bytes:
+    """A key that orders texts by UTF-16 code units, as JavaScript does."""
+    return text.encode("utf-16-be", "surrogatepass")
+
+
+def _compare_versions(
+    test: Callable[[str, str], bool], *, otherwise: bool = False
+) -> Callable[[Any, Any], bool]:
     def compare(operand: Any, actual: Any) -> bool:  # noqa: ANN401
-        text = actual if isinstance(actual, str) else "0"
-        return test(_padded_version(text), _padded_version(operand))
+        if not isinstance(actual, str):
+            return otherwise
+        return test(_padded_version(actual), _padded_version(operand))
 
     return compare
 
 
 def _padded_version(text: str) -> str:
     """A text whose plain ordering is the version's, as GrowthBook pads it."""
-    core = text.removeprefix("v").split("+", 1)[0]
+    core = (text or "0").removeprefix("v").split("+", 1)[0]
     parts = _VERSION_SPLIT.split(core)
     if len(parts) == 3:  # noqa: PLR2004 - a release sorts above its pre-releases: '~' is above letters
         parts.append("~")
@@ -291,7 +305,7 @@ def _padded_version(text: str) -> str:
 
 
 def _regex(operand: str, actual: Any) -> bool:  # noqa: ANN401
-    if not isinstance(actual, str) or len(actual) > _MAX_SUBJECT:
+    if not isinstance(actual, str) or len(actual) > MAX_SUBJECT:
         return False
     return re.search(operand, actual) is not None
 
@@ -299,9 +313,8 @@ def _regex(operand: str, actual: Any) -> bool:  # noqa: ANN401
 def _element_match(operand: Mapping[str, Any], actual: Any) -> bool:  # noqa: ANN401
     if not isinstance(actual, list):
         return False
-    if _is_operators(operand):
-        return any(_evaluate_value(operand, item) for item in actual)
-    return any(isinstance(item, Mapping) and _evaluate(operand, item) for item in actual)
+    test = _evaluate_value if _tests_element(operand) else _evaluate
+    return any(item is not None and test(operand, item) for item in actual)
 
 
 def _all(operand: list[Any], actual: Any) -> bool:  # noqa: ANN401
@@ -329,7 +342,7 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "$gt": _compare(lambda actual, operand: actual > operand),
     "$gte": _compare(lambda actual, operand: actual >= operand),
     "$veq": _compare_versions(lambda actual, operand: actual == operand),
-    "$vne": _compare_versions(lambda actual, operand: actual != operand),
+    "$vne": _compare_versions(lambda actual, operand: actual != operand, otherwise=True),
     "$vlt": _compare_versions(lambda actual, operand: actual < operand),
     "$vlte": _compare_versions(lambda actual, operand: actual <= operand),
     "$vgt": _compare_versions(lambda actual, operand: actual > operand),
@@ -344,8 +357,8 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {
-    "$eq": _check_anything,
-    "$ne": _check_anything,
+    "$eq": _check_scalar,
+    "$ne": _check_scalar,
     "$in": _check_list,
     "$nin": _check_list,
     "$lt": _check_comparable,

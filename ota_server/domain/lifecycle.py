@@ -30,6 +30,8 @@ def decide(rollout: Rollout, counts: Counts, now: datetime, *, poll_interval_s: 
         now: The time.
         poll_interval_s: How long a device may take to notice that it is sent back.
     """
+    if rollout.state.terminal:
+        return rollout  # its counts are final
     rollout = replace(rollout, counts=counts)
     while True:
         following = _step(rollout, now, poll_interval_s)
@@ -58,20 +60,14 @@ def _step(rollout: Rollout, now: datetime, poll_interval_s: int) -> Rollout:
 def _guard(rollout: Rollout) -> str:
     """Why the candidate must go, or nothing."""
     counts, stage, limits = rollout.counts, rollout.stages[rollout.stage], rollout.guard
-    arm = counts.candidate
-    if arm.inferences >= max(1, stage.min_inferences) and _above(
-        arm.errors, arm.inferences, limits.max_error_ppm
-    ):
-        return (
-            f"{arm.errors} of {arm.inferences} candidate inferences failed "
-            f"({_ppm_text(arm.errors, arm.inferences)}), more than the {limits.max_error_ppm / 10_000:g} % allowed"
-        )
+    errors, inferences = counts.candidate.errors, counts.candidate.inferences
+    if inferences >= max(1, stage.min_inferences) and _above(errors, inferences, limits.max_error_ppm):
+        rate = _rate(errors, inferences, limits.max_error_ppm)
+        return f"{errors} of {inferences} candidate inferences failed ({rate})"
     exposed, failed = counts.devices_exposed, counts.devices_failed
     if exposed >= max(1, stage.min_healthy) and _above(failed, exposed, limits.max_failed_ppm):
-        return (
-            f"the candidate failed on {failed} of {exposed} exposed devices "
-            f"({_ppm_text(failed, exposed)}), more than the {limits.max_failed_ppm / 10_000:g} % allowed"
-        )
+        rate = _rate(failed, exposed, limits.max_failed_ppm)
+        return f"the candidate failed on {failed} of {exposed} exposed devices ({rate})"
     return ""
 
 
@@ -80,8 +76,8 @@ def _above(part: int, whole: int, limit_ppm: int) -> bool:
     return part * MILLION > limit_ppm * whole
 
 
-def _ppm_text(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %"
+def _rate(part: int, whole: int, limit_ppm: int) -> str:
+    return f"{100 * part / whole:.1f} %, more than the {limit_ppm / 10_000:g} % allowed"
 
 
 def _judge_stage(rollout: Rollout, now: datetime) -> Rollout:
@@ -233,7 +229,11 @@ def set_percent(rollout: Rollout, percent_bp: int, by: str, now: datetime) -> Ro
             f"rollout {rollout.id} is at {_percent(rollout.percent_bp)} and can only be raised (to at most "
             "100 %); devices that have the candidate return only by rolling it back"
         )
-    reached = max(index for index, stage in enumerate(rollout.stages) if index <= rollout.stage or stage.percent_bp <= percent_bp)
+    reached = max(
+        index
+        for index, stage in enumerate(rollout.stages)
+        if index <= rollout.stage or stage.percent_bp <= percent_bp
+    )
     if reached == rollout.stage:
         return replace(rollout, percent_bp=percent_bp, why=f"raised to {_percent(percent_bp)} by {by}")
     return _begin_stage(rollout, reached, percent_bp, now)

@@ -30,9 +30,7 @@ class ReleaseRecord:
     @property
     def ref(self) -> ReleaseRef:
         """How a policy names it."""
-        return ReleaseRef(
-            version=self.version, counter=self.counter, manifest_sha256=self.manifest_sha256
-        )
+        return ReleaseRef(version=self.version, counter=self.counter, manifest_sha256=self.manifest_sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

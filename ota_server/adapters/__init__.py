@@ -1,0 +1,1 @@
+"""The ports' implementations: SQLAlchemy, the TUF repository on disk, the blob folder."""

@@ -1,0 +1,1 @@
+"""HTTP: parses requests into the operations' types, and their answers into documents."""

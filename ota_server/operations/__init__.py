@@ -1,0 +1,1 @@
+"""What the server does, in terms of ports: no framework, no SQL, no signing library."""

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ota_contract.manifest import Release, Variant
 
 __all__ = ["AnyArray", "LoadedModel", "Loader"]
 
-AnyArray = NDArray[np.generic[Any]]
+AnyArray = NDArray[Any]
 
 
 class LoadedModel(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -52,16 +53,37 @@ def _apply(step: Step, array: AnyArray, name: str) -> AnyArray:
             except ValueError as error:
                 raise InputError(f"raw input {name}: {error}") from error
         case Operation.CAST:
-            return _cast(array, step.datatype)
+            return _cast(array, step.datatype, name)
         case Operation.AFFINE:
             scaled = array.astype(np.float32) * np.float32(step.scale)
             return scaled + np.float32(step.offset)
 
 
-def _cast(array: AnyArray, datatype: Datatype) -> AnyArray:
+def _cast(array: AnyArray, datatype: Datatype, name: str) -> AnyArray:
     target = np.dtype(datatype.dtype)
-    if target.kind not in "ui":
+    if target.kind == "b":
         return array.astype(target)
+    if target.kind == "f":
+        greatest = np.finfo(target).max
+        with np.errstate(over="ignore"):
+            finite: AnyArray = np.clip(array.astype(target), -greatest, greatest)
+        return finite
+    if array.dtype.kind == "f":
+        return _round(array, target, name)
     limits = np.iinfo(target)
-    rounded = np.rint(array) if array.dtype.kind == "f" else array
-    return np.clip(rounded, limits.min, limits.max).astype(target)
+    clipped: AnyArray = np.clip(array, limits.min, limits.max)
+    return clipped.astype(target)
+
+
+def _round(array: AnyArray, target: np.dtype[Any], name: str) -> AnyArray:
+    """To the nearest integer, halves to the even one."""
+    if np.isnan(array).any():
+        raise InputError(f"raw input {name}: NaN has no place among integers")
+    limits = np.iinfo(target)
+    rounded = np.rint(array.astype(np.float64))
+    # Compared, not clipped: the greatest INT64 is no double, and the nearest one, converted back, has the
+    # wrong sign. So has the greatest INT32 in FP32.
+    above, below = rounded >= float(limits.max), rounded <= float(limits.min)
+    within: AnyArray = np.where(above | below, 0.0, rounded).astype(target)
+    within[above], within[below] = limits.max, limits.min
+    return within

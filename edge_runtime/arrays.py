@@ -56,6 +56,10 @@ def from_value(value: TensorValue) -> AnyArray:
         InputError: An element does not fit the datatype.
     """
     try:
-        return np.array(value.data, dtype=value.datatype.dtype).reshape(value.shape)
+        with np.errstate(over="ignore"):  # told below, not on stderr
+            array = np.array(value.data, dtype=value.datatype.dtype).reshape(value.shape)
     except (OverflowError, ValueError, TypeError) as error:
         raise InputError(f"tensor {value.name}: {error}") from error
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"tensor {value.name}: an element is beyond {value.datatype.value}")
+    return array

@@ -61,9 +61,12 @@ def _check_preprocessing(release: Release, vector: Vector, tensors: dict[str, An
 
 
 def _check_close(got: AnyArray, expected: AnyArray, max_abs: float, index: int, output: str) -> None:
-    difference = np.abs(got.astype(np.float64) - expected.astype(np.float64))
-    worst = float(difference.max(initial=0.0)) if got.shape == expected.shape else float("inf")
-    if not worst <= max_abs:
+    if got.shape != expected.shape:
+        raise GoldenMismatchError(
+            f"golden vector {index}: output {output} has shape {list(got.shape)}, not {list(expected.shape)}"
+        )
+    worst = float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0))
+    if not worst <= max_abs:  # written so that NaN is a mismatch, too
         raise GoldenMismatchError(
             f"golden vector {index}: output {output} is off by {worst:.3g}, at most {max_abs:.3g} allowed"
         )

@@ -58,6 +58,10 @@ def load(release: Release, variant: Variant, folder: Path, threads: int) -> Onnx
         )
     except Exception as error:
         raise ModelLoadError(f"onnxruntime cannot open {path.name}: {_first_line(error)}") from error
+    known = {node.name for node in (*session.get_inputs(), *session.get_outputs())}
+    for binding in (*variant.inputs, *variant.outputs):
+        if binding.inner not in known:
+            raise ModelLoadError(f"{path.name} has no tensor named {binding.inner!r}")
     return OnnxModel(session, variant)
 
 

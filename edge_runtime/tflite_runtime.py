@@ -34,14 +34,18 @@ class TfliteModel:
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """See `LoadedModel.run`; another batch size resizes the interpreter."""
-        interpreter = self._interpreter
         with self._lock:
             try:
+                interpreter = self._interpreter
                 self._fit(inputs)
                 for name, (index, _) in self._inputs.items():
                     interpreter.set_tensor(index, inputs[name])
                 interpreter.invoke()
                 return {name: interpreter.get_tensor(index) for name, index in self._outputs}
+            except KeyError as error:
+                raise InferenceError(f"tflite: there is no input {error}") from error
+            except AttributeError as error:
+                raise InferenceError("tflite: the model is closed") from error
             except (RuntimeError, ValueError) as error:
                 raise InferenceError(f"tflite: {str(error).strip()[:300]}") from error
 

@@ -66,5 +66,7 @@ def _choose(release: Release, variant_id: str | None) -> Variant:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
+    except OverflowError as error:
+        raise EndpointError(f"{port} is no port; use 1 to 65535, or 0 for a free one") from error
     except OSError as error:
         raise EndpointError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from error

@@ -1,6 +1,8 @@
 """Errors of running a model.
 
 EdgeRuntimeError
+├── PackageError               a package folder is incomplete or holds other bytes
+├── EndpointError              the cloud endpoint cannot listen
 ├── RuntimeNotInstalledError   the variant's runtime is not importable here
 ├── ModelLoadError             the runtime refuses the model's files
 ├── InputError                 an input does not fit the signature

@@ -12,7 +12,7 @@ import sys
 
 from ferry_cli.client import Client
 from ferry_cli.credentials import Credentials, remember
-from ferry_cli.errors import NotLoggedInError
+from ferry_cli.errors import CommandError, NotLoggedInError
 from ferry_cli.output import show_json
 
 __all__ = ["configure", "run"]
@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     credentials = Credentials(server=arguments.server.rstrip("/"), token=token)
     who = Client(credentials).get("whoami")
+    if not isinstance(who, dict) or not {"name", "role"} <= who.keys():
+        raise CommandError(f"{credentials.server} is not a Ferry server: it does not say who is asking")
     path = remember(credentials)
     if arguments.json:
         show_json({"server": credentials.server, "file": str(path), **who})

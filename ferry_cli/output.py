@@ -47,11 +47,13 @@ def show_fields(fields: Mapping[str, Any]) -> None:
     width = max(map(len, fields), default=0)
     console = _console()
     for name, value in fields.items():
-        console.print(f"{name:<{width}}  {_text(value)}", markup=False, highlight=False)
+        console.print(f"{name:<{width}}  {_text(value)}", soft_wrap=True)
 
 
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    # No markup: a device's own words must not be obeyed, nor stop the table with a stray "[/]".
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def _text(value: object) -> str:

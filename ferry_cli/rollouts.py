@@ -31,6 +31,7 @@ _STAGE = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?(?::(\d{1,8}))?")
 _FINAL = ("completed", "rolled_back", "aborted")
 _WATCH_INTERVAL_S = 1.0
 _PERCENT = 100
+_LEAST_PERCENT = 0.01  # a basis point: percentages are told to the server in these
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -268,8 +269,8 @@ def _basis_points(text: str) -> int:
         value = float(text.rstrip("%"))
     except ValueError as error:
         raise CommandError(f"{text!r} is not a percentage") from error
-    if not 0 < value <= _PERCENT:
-        raise CommandError(f"{text} is not a percentage above 0 and up to 100")
+    if not _LEAST_PERCENT <= value <= _PERCENT:
+        raise CommandError(f"{text} is not a percentage from {_LEAST_PERCENT} to {_PERCENT}")
     return round(value * 100)
 
 

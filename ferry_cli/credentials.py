@@ -14,7 +14,7 @@ from ota_contract.credentials import (
     settle,
 )
 from ota_contract.credentials import credentials_path as path_of
-from ota_contract.errors import FormatError
+from ota_contract.errors import CredentialsError, FormatError
 
 __all__ = ["Credentials", "credentials_path", "read_credentials", "remember"]
 
@@ -34,7 +34,7 @@ def read_credentials(server: str | None, token: str | None) -> Credentials:
     remembered = _read()
     try:
         return settle(server, token, os.environ, remembered)
-    except FormatError as error:
+    except CredentialsError as error:
         raise NotLoggedInError(str(error)) from error
 
 

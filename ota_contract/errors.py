@@ -6,6 +6,7 @@ FerryError                   root of every package's tree; a command prints it a
     │   └── UnknownFormatError   a format this code does not know: do nothing with it
     ├── InvalidNameError         a publisher, model, version or path that is not well formed
     ├── ConditionError           a cohort rule that cannot be evaluated safely
+    ├── CredentialsError         no server or no token to speak to it with is known
     └── ProtocolError            an inference request or response outside the Open Inference Protocol
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 __all__ = [
     "ConditionError",
     "ContractError",
+    "CredentialsError",
     "FerryError",
     "FormatError",
     "InvalidNameError",
@@ -44,6 +46,10 @@ class InvalidNameError(ContractError):
 
 class ConditionError(ContractError):
     """A cohort rule uses an unknown operator, or could cost more than its bound to evaluate."""
+
+
+class CredentialsError(ContractError):
+    """No server was named, or no token for it is known; nothing was sent."""
 
 
 class ProtocolError(ContractError):

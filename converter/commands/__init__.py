@@ -1,0 +1,1 @@
+"""The converter's subcommands of `ferry`, one module each."""

@@ -1,0 +1,73 @@
+"""Sign a package with the publisher's key and publish it as a release.
+
+  ferry login http://127.0.0.1:8000
+  ferry publish build/digits --key keys/publishers/vision.pem
+
+Only what the server lacks is uploaded, and an upload that broke off goes on. The key stays on this
+machine. Publishing the same package twice is no error; other bytes under a published version are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("package", type=Path, metavar="PACKAGE_DIR", help="what `ferry convert` wrote")
+    parser.add_argument("--key", type=Path, required=True, metavar="KEYFILE", help="the publisher's key")
+    parser.add_argument("--server", metavar="URL", help="the server (default: the one logged in to)")
+    parser.add_argument("--token", help="a publisher's token (better: ferry login, or FERRY_TOKEN)")
+    parser.add_argument("--json", action="store_true", help="print JSON for other programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Publish."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - beside the imports it goes with
+
+    from converter.publishing.publish import find_credentials, publish  # noqa: PLC0415 - `--help` is quick
+    from converter.publishing.signing import read_key  # noqa: PLC0415
+
+    key = read_key(arguments.key)
+    credentials = find_credentials(arguments.server, arguments.token)
+    with _progress() as progress:
+        done = publish(arguments.package, credentials, key, now=datetime.now(UTC), progress=progress)
+    release = done.release
+    if arguments.json:
+        document = {
+            "model": str(release.name),
+            "version": release.version,
+            "counter": release.counter,
+            "server": credentials.server,
+            "total_bytes": done.total_bytes,
+            "sent_bytes": done.sent_bytes,
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        sys.stdout.write(
+            f"published {release.name} {release.version} to {credentials.server}: "
+            f"{done.sent_bytes} of {done.total_bytes} bytes sent\n"
+        )
+    return 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, nothing elsewhere: an upload's lines would only fill a log."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("uploading", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

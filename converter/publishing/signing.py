@@ -1,0 +1,98 @@
+"""The publisher's side of TUF: adds one release to its own role's metadata and signs it.
+
+The key never leaves this machine. What the server gives to build on is signed by this very key already,
+or it is not built on: a stolen server must not get a signature under anything the publisher did not make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.exceptions import Error as SecurityError
+from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.api.serialization import SerializationError
+from tuf.api.serialization.json import JSONSerializer
+
+from converter.publishing.errors import ForeignMetadataError, KeyFileError
+from ota_contract.manifest import Release
+from ota_contract.names import release_target
+
+__all__ = ["PublisherKey", "add_release", "read_key"]
+
+_LIFETIME = timedelta(days=365)
+_MAX_KEY_BYTES = 64 * 1024
+_SERIALIZER = JSONSerializer(compact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherKey:
+    """A publisher's key, ready to sign."""
+
+    signer: CryptoSigner
+
+
+def read_key(path: Path) -> PublisherKey:
+    """Read a key file of `ferry keys init`.
+
+    Raises:
+        KeyFileError: It is missing, or not an unencrypted PEM private key.
+    """
+    try:
+        with path.open("rb") as stream:
+            pem = stream.read(_MAX_KEY_BYTES)
+    except OSError as error:
+        raise KeyFileError(
+            f"key {path}: {error.strerror}; the operator's `ferry keys init` made it as publishers/NAME.pem"
+        ) from error
+    try:
+        private = load_pem_private_key(pem, None)
+        return PublisherKey(CryptoSigner(private))
+    except (ValueError, TypeError, SecurityError) as error:
+        raise KeyFileError(f"{path} is not an unencrypted PEM private key: {error}") from error
+
+
+def add_release(key: PublisherKey, current: bytes, release: Release, manifest: bytes, now: datetime) -> bytes:
+    """The publisher's next metadata: the current one and this release, signed.
+
+    Args:
+        key: The publisher's key.
+        current: Untrusted bytes of the role's current metadata.
+        release: The parsed manifest.
+        manifest: Its exact bytes.
+        now: The time; the signature is good for a year from it.
+
+    Raises:
+        ForeignMetadataError: `current` is not signed with this key.
+    """
+    metadata = _verified(key, current)
+    path = release_target(release.name, release.version)
+    metadata.signed.targets[path] = TargetFile.from_data(path, manifest, ["sha256"])
+    metadata.signed.version += 1
+    metadata.signed.expires = (now + _LIFETIME).replace(microsecond=0)
+    metadata.sign(key.signer)
+    return metadata.to_bytes(_SERIALIZER)
+
+
+def _verified(key: PublisherKey, current: bytes) -> Metadata[Targets]:
+    public = key.signer.public_key
+    try:
+        metadata: Metadata[Targets] = Metadata.from_bytes(current)
+        if not isinstance(metadata.signed, Targets):
+            raise ForeignMetadataError(
+                f"the server gave {metadata.signed.type} metadata to sign; nothing was"
+            )
+        signature = metadata.signatures.get(public.keyid)
+        if signature is None:
+            raise ForeignMetadataError(
+                "the publisher's metadata on the server is signed with another key than the one given; "
+                "use the key this publisher was delegated with"
+            )
+        public.verify_signature(signature, metadata.signed_bytes)
+    except (RepositoryError, SerializationError, SecurityError, ValueError) as error:
+        raise ForeignMetadataError(f"the server's metadata cannot be built on: {error}") from error
+    return metadata

@@ -1,1 +1,1 @@
-"""The converter's subcommands of `ferry`, one module each."""
+"""The converter's subcommands of `ferry`: each declares its arguments and runs."""

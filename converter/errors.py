@@ -1,0 +1,86 @@
+"""Errors of turning a model into a package.
+
+ConverterError
+├── RecipeError     the recipe is missing, malformed, or asks for what this version cannot do
+├── SourceError     the source model is missing, unreadable, or could run code when opened
+├── DataError       a data set is missing, malformed, or would make a figure meaningless
+├── RouteError      no chain of passes leads to a variant, or a pass's packages are not installed
+├── PassError       a pass failed, ran out of time or memory, or damaged the model
+└── OutputError     the package folder cannot be written where it was asked for
+
+None of them leaves anything half-written: a package that was there before is untouched.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from ota_contract.errors import FerryError
+
+__all__ = [
+    "ConverterError",
+    "DataError",
+    "OutputError",
+    "PassError",
+    "Reason",
+    "RecipeError",
+    "RouteError",
+    "SourceError",
+]
+
+
+class ConverterError(FerryError):
+    """Root of what converting can raise."""
+
+
+class RecipeError(ConverterError):
+    """The recipe cannot be obeyed; the message names file and key."""
+
+
+class SourceError(ConverterError):
+    """The source model was refused, if possible before anything opened it."""
+
+
+class DataError(ConverterError):
+    """A data set does not fit the recipe, or overlaps another."""
+
+
+class RouteError(ConverterError):
+    """There is no way from the source to a variant with what is installed here."""
+
+
+class OutputError(ConverterError):
+    """The output folder holds something that is not a package, or cannot be written."""
+
+
+class Reason(Enum):
+    """Why a pass failed, for programs."""
+
+    RAISED = "raised"
+    """The tool behind the pass raised."""
+    CRASHED = "crashed"
+    """The process died without an answer."""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    SOURCE = "source"
+    """The source model cannot be loaded safely, or does not fit the recipe."""
+    NOT_FINITE = "not_finite"
+    """NaN or infinity, in weights or answers."""
+    PARITY = "parity"
+    """The answers are not the source's."""
+    UNCHANGED = "unchanged"
+    """The pass claims to have changed the model and did not."""
+    CANCELLED = "cancelled"
+
+
+class PassError(ConverterError):
+    """A pass failed; `log` holds everything it said."""
+
+    def __init__(self, name: str, reason: Reason, message: str, *, log: Path | None = None) -> None:
+        """Say which pass failed, why, and where its whole output is."""
+        self.pass_name = name
+        self.reason = reason
+        self.log = log
+        tail = f"; its log is {log}" if log else ""
+        super().__init__(f"{name} failed ({reason.value}): {message}{tail}")

@@ -26,6 +26,7 @@ _NOT_MODIFIED, _PARTIAL, _OK, _RANGE_REFUSED = 304, 206, 200, 416
 _SUCCESS = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_RETRY_AFTER_S = 24 * 3600
+_SHORT_BODY_BYTES = 4096
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
@@ -197,13 +198,11 @@ class Transport:
                 **options,  # type: ignore[arg-type]
             )
             yield response
-            # Read to the end, or the connection cannot be used again.
-            response.drain_conn()
         except (HTTPError, ConnectionError, TimeoutError) as error:
             raise NetworkError(f"{url}: {_cause(error)}") from error
         finally:
             if response is not None:
-                response.release_conn()
+                _let_go(response)
 
     def _chunks(
         self,
@@ -231,6 +230,20 @@ class Transport:
                     response.close()
                     raise NetworkError(f"{url}: slower than {limits.least_bytes_per_s:g} bytes a second")
                 since, recent = now, 0
+
+
+def _let_go(response: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection back for the next request, or close it where bytes of this one are left on it.
+
+    One read, not a drain: an error's short body is there already, and whoever trickles is not waited for.
+    """
+    with contextlib.suppress(HTTPError, OSError):
+        if response.length_remaining:
+            response.read1(_SHORT_BODY_BYTES)
+        if response.length_remaining == 0 or response.closed:
+            response.release_conn()
+            return
+    response.close()
 
 
 def _expect_file(url: str, response: urllib3.BaseHTTPResponse) -> None:

@@ -1,7 +1,7 @@
 """Errors of the demonstration.
 
-    DemoError
-    └── StepError   a step did not end as it should
+DemoError
+└── StepError   a step did not end as it should
 """
 
 from __future__ import annotations

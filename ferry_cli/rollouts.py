@@ -7,8 +7,8 @@
   ferry rollout halt ID                    no further device starts
   ferry rollout rollback ID                every device returns to its release
 
-A stage is PERCENT[:SOAK_SECONDS]. A stage is passed when it has soaked and its devices report health;
-too many errors halt the rollout and turn it back.
+A stage is PERCENT[:SOAK_SECONDS[:MIN_HEALTHY]]. It is passed when it has soaked and its devices report
+health; too many errors halt the rollout and turn it back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ota_contract.policy import Strategy
 
 __all__ = ["configure", "run"]
 
-_STAGE = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?(?::(\d{1,8}))?")
+_STAGE = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?(?::(\d{1,8}))?(?::(\d{1,9}))?")
 _FINAL = ("completed", "rolled_back", "aborted")
 _WATCH_INTERVAL_S = 1.0
 _PERCENT = 100
@@ -86,7 +86,7 @@ def _configure_create(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stages",
-        metavar="PERCENT[:SOAK_S],…",
+        metavar="PERCENT[:SOAK_S[:MIN_HEALTHY]],…",
         default="5%:3600,25%:3600,100%:3600",
         help="default %(default)s",
     )
@@ -134,13 +134,14 @@ def _configure_create(parser: argparse.ArgumentParser) -> None:
 
 def _create(arguments: argparse.Namespace) -> int:
     recreate = arguments.strategy == Strategy.RECREATE.value
+    stages = _stages("100%:0" if recreate else arguments.stages)
     gates = {"min_healthy": arguments.min_healthy, "min_inferences": arguments.min_inferences}
     body = {
         "model": str(parse_model(arguments.model)),
         "version": str(Version.parse(arguments.version)),
         "cohort": arguments.cohort,
         "strategy": arguments.strategy,
-        "stages": [{**stage, **gates} for stage in _stages("100%:0" if recreate else arguments.stages)],
+        "stages": [{**gates, **stage} for stage in stages],
         "max_error_ppm": _ppm(arguments.max_error_rate, "--max-error-rate"),
         "max_failed_ppm": _ppm(arguments.max_failed, "--max-failed"),
         "auto_advance": not arguments.manual,
@@ -259,8 +260,13 @@ def _stages(text: str) -> list[dict[str, int]]:
     for part in text.split(","):
         match = _STAGE.fullmatch(part.strip())
         if match is None:
-            raise CommandError(f"stage {part!r} is not PERCENT[:SOAK_SECONDS], such as 5%:600")
-        stages.append({"percent_bp": _basis_points(match[1]), "soak_s": int(match[2] or 0)})
+            raise CommandError(
+                f"stage {part!r} is not PERCENT[:SOAK_SECONDS[:MIN_HEALTHY]], such as 5%:600 or 5%:600:10"
+            )
+        stage = {"percent_bp": _basis_points(match[1]), "soak_s": int(match[2] or 0)}
+        if match[3]:
+            stage["min_healthy"] = int(match[3])
+        stages.append(stage)
     return stages
 
 

@@ -1,0 +1,386 @@
+"""Hypothesis strategies for the contract's documents: values a well-behaved writer could produce."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ota_contract.assignment import Arm
+from ota_contract.conditions import Condition, parse_condition
+from ota_contract.device import Attributes
+from ota_contract.golden import Vector
+from ota_contract.inference_protocol import InferRequest, InferResponse, TensorValue
+from ota_contract.manifest import (
+    MILLION,
+    Binding,
+    File,
+    FileRole,
+    Golden,
+    Latency,
+    Metrics,
+    Quality,
+    Release,
+    Requirements,
+    Runtime,
+    Source,
+    Tolerance,
+    Variant,
+    Verification,
+    VerificationStatus,
+)
+from ota_contract.names import ModelName
+from ota_contract.policy import Policy, ReleaseRef, Rule, Strategy, Trial
+from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.report import AnsweredBy, Batch, FallbackCause, Report, Transition, UpdateState, Window
+from ota_contract.tensors import Array, Datatype, Tensor
+
+
+def texts(max_size: int = 20, min_size: int = 0) -> st.SearchStrategy[str]:
+    """Texts without control characters, of any script."""
+    alphabet = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+    return st.text(alphabet, min_size=min_size, max_size=max_size)
+
+
+def names() -> st.SearchStrategy[str]:
+    return st.from_regex(r"\A[a-z0-9][a-z0-9_-]{0,12}\Z")
+
+
+def sha256s() -> st.SearchStrategy[str]:
+    return st.binary(min_size=32, max_size=32).map(bytes.hex)
+
+
+def paths() -> st.SearchStrategy[str]:
+    segment = st.from_regex(r"\A[a-z0-9_][a-z0-9._-]{0,8}\Z")
+    return st.lists(segment, min_size=1, max_size=3).map("/".join).filter(lambda path: path != "release.json")
+
+
+def versions() -> st.SearchStrategy[str]:
+    number = st.integers(0, 10**9 - 1).map(str)
+    identifier = st.from_regex(r"\A(?:0|[1-9][0-9]{0,5}|[0-9]{0,3}[a-zA-Z-][0-9A-Za-z-]{0,5})\Z")
+    prerelease = st.lists(identifier, max_size=5).map(".".join)
+    core = st.tuples(number, number, number).map(".".join)
+    return st.builds(lambda c, p: f"{c}-{p}" if p else c, core, prerelease)
+
+
+def instants() -> st.SearchStrategy[datetime]:
+    moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31))  # noqa: DTZ001 - made aware below
+    return moments.map(lambda moment: moment.replace(microsecond=0, tzinfo=UTC))
+
+
+def floats() -> st.SearchStrategy[float]:
+    return st.floats(allow_nan=False, allow_infinity=False)
+
+
+def models() -> st.SearchStrategy[ModelName]:
+    return st.builds(ModelName, names(), names())
+
+
+def shapes(low: int = -1) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.lists(st.integers(low, 2**31 - 1), max_size=8).map(tuple)
+
+
+def tensors(name: st.SearchStrategy[str]) -> st.SearchStrategy[Tensor]:
+    return st.builds(
+        Tensor,
+        name=name,
+        datatype=st.sampled_from(Datatype),
+        shape=shapes(),
+        layout=texts(8),
+        meaning=texts(),
+    )
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Step:
+    operation = draw(st.sampled_from(Operation))
+    folded = draw(st.booleans())
+    match operation:
+        case Operation.RESHAPE:
+            fixed = st.lists(st.integers(0, 99), max_size=6)
+            shape = tuple(draw(fixed)) + draw(st.sampled_from([(), (-1,)]))
+            return Step(operation=operation, folded=folded, shape=shape)
+        case Operation.CAST:
+            return Step(operation=operation, folded=folded, datatype=draw(st.sampled_from(Datatype)))
+        case _:
+            return Step(operation=operation, folded=folded, scale=draw(floats()), offset=draw(floats()))
+
+
+def files(role: FileRole, path: st.SearchStrategy[str]) -> st.SearchStrategy[File]:
+    return st.builds(
+        File, path=path, length_bytes=st.integers(0, 2**40), sha256=sha256s(), role=st.just(role)
+    )
+
+
+def qualities() -> st.SearchStrategy[Quality]:
+    ppm = st.integers(-MILLION, MILLION)
+    return st.builds(
+        Quality,
+        metric=texts(),
+        value_ppm=ppm,
+        low_ppm=ppm,
+        high_ppm=ppm,
+        confidence_ppm=st.integers(0, MILLION),
+        n=st.integers(1, 10**9),
+        dataset_sha256=sha256s(),
+    )
+
+
+def latencies() -> st.SearchStrategy[Latency]:
+    micros = st.integers(0, 10**9)
+    return st.builds(
+        Latency, p50_us=micros, p99_us=micros, runs=st.integers(1), threads=st.integers(1, 1024), host=texts()
+    ).filter(lambda latency: latency.runs < 2**63)
+
+
+def requirements() -> st.SearchStrategy[Requirements]:
+    few = st.lists(texts(8), max_size=3).map(tuple)
+    return st.builds(
+        Requirements,
+        runtime_version=st.sampled_from(["", "1.20", "2.3.0"]),
+        os=few,
+        arch=few,
+        accelerator=texts(),
+        ram_bytes=st.integers(0, 2**50),
+    )
+
+
+@st.composite
+def variants(draw: st.DrawFn, variant_id: str, folder: str, inputs: list[str], outputs: list[str]) -> Variant:
+    model = draw(files(FileRole.MODEL, st.just(f"{folder}/model")))
+    parts = draw(st.integers(0, 2))
+    others = [draw(files(FileRole.PART, st.just(f"{folder}/part{index}"))) for index in range(parts)]
+    bound_inputs = draw(st.permutations(inputs))
+    bound_outputs = draw(st.permutations(outputs))
+    tolerated = [name for name in outputs if draw(st.booleans())]
+    return Variant(
+        id=variant_id,
+        runtime=draw(st.sampled_from(Runtime)),
+        precision=draw(texts()),
+        files=tuple(draw(st.permutations([model, *others]))),
+        requires=draw(requirements()),
+        inputs=tuple(Binding(name=name, inner=draw(texts())) for name in bound_inputs),
+        outputs=tuple(Binding(name=name, inner=draw(texts())) for name in bound_outputs),
+        metrics=Metrics(
+            size_bytes=draw(st.integers(0, 2**40)),
+            quality=draw(st.none() | qualities()),
+            latency=draw(st.none() | latencies()),
+        ),
+        verification=Verification(
+            status=draw(st.sampled_from(VerificationStatus)),
+            how=draw(texts()),
+            host_isa=draw(texts()),
+            max_abs_error=draw(st.none() | floats()),
+        ),
+        tolerances=tuple(Tolerance(output=name, max_abs=abs(draw(floats()))) for name in tolerated),
+        rank=draw(st.integers(0, 32)),
+    )
+
+
+@st.composite
+def releases(draw: st.DrawFn) -> Release:
+    inputs = draw(st.lists(tensors(texts()), min_size=1, max_size=3, unique_by=lambda item: item.name))
+    outputs = draw(st.lists(tensors(texts()), min_size=1, max_size=3, unique_by=lambda item: item.name))
+    input_names = [tensor.name for tensor in inputs]
+    output_names = [tensor.name for tensor in outputs]
+    variant_ids = draw(st.lists(names(), min_size=1, max_size=3, unique=True))
+    counter = draw(st.integers(1, 2**53))
+    return Release(
+        name=draw(models()),
+        version=draw(versions()),
+        counter=counter,
+        floor=draw(st.integers(0, counter)),
+        created=draw(instants()),
+        license=draw(texts()),
+        source=Source(framework=draw(texts()), sha256=draw(sha256s())),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        labels=tuple(draw(st.lists(texts(), max_size=3))),
+        preprocessing=tuple(
+            InputSpec(
+                input=name,
+                raw_datatype=draw(st.sampled_from(Datatype)),
+                raw_shape=draw(shapes()),
+                steps=tuple(draw(st.lists(steps(), max_size=3))),
+            )
+            for name in input_names
+            if draw(st.booleans())
+        ),
+        golden=Golden(
+            file=draw(files(FileRole.GOLDEN, st.just("golden/vectors.json"))),
+            vectors=draw(st.integers(1, 99)),
+        ),
+        variants=tuple(
+            draw(variants(variant_id, f"variants/{variant_id}", input_names, output_names))
+            for variant_id in variant_ids
+        ),
+        toolchain=tuple(sorted(draw(st.dictionaries(texts(), texts(), max_size=3)).items())),
+    )
+
+
+def scalars() -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), floats(), texts(8))
+
+
+def simple_conditions() -> st.SearchStrategy[Condition]:
+    return st.dictionaries(names(), scalars(), max_size=3).map(parse_condition)
+
+
+def references() -> st.SearchStrategy[ReleaseRef]:
+    return st.builds(ReleaseRef, version=versions(), counter=st.integers(1, 2**53), manifest_sha256=sha256s())
+
+
+def trials() -> st.SearchStrategy[Trial]:
+    return st.builds(
+        Trial,
+        inferences=st.integers(0, 10**9),
+        max_error_ppm=st.integers(0, 10**6),
+        max_starts=st.integers(1, 100),
+    )
+
+
+def rules() -> st.SearchStrategy[Rule]:
+    return st.builds(
+        Rule,
+        cohort=names(),
+        condition=simple_conditions(),
+        base=st.none() | references(),
+        candidate=st.none() | references(),
+        rollout=texts(),
+        strategy=st.sampled_from(Strategy),
+        salt=texts(),
+        threshold_bp=st.integers(0, 10_000),
+        frozen=st.booleans(),
+        trial=trials(),
+    )
+
+
+def policies() -> st.SearchStrategy[Policy]:
+    return st.builds(
+        Policy,
+        name=models(),
+        revision=st.integers(0, 2**53),
+        poll_interval_s=st.integers(1, 7 * 24 * 3600),
+        rules=st.lists(rules(), max_size=3).map(tuple),
+    )
+
+
+def device_ids() -> st.SearchStrategy[str]:
+    return st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,20}\Z")
+
+
+def attributes() -> st.SearchStrategy[Attributes]:
+    extra = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), floats(), texts())
+    return st.builds(
+        Attributes,
+        device_id=device_ids(),
+        hardware=texts(),
+        os=texts(),
+        arch=texts(),
+        ram_bytes=st.integers(0, 2**50),
+        runtimes=st.dictionaries(st.sampled_from(["onnx", "tflite", "coreml"]), texts()),
+        region=texts(),
+        extra=st.dictionaries(texts(), extra, max_size=3),
+    )
+
+
+def transitions() -> st.SearchStrategy[Transition]:
+    return st.builds(Transition, state=st.sampled_from(UpdateState), at=instants(), reason=texts(256))
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Window:
+    inferences = draw(st.integers(0, 10**12))
+    counts = st.integers(0, 10**12)
+    return Window(
+        started=draw(instants()),
+        ended=draw(instants()),
+        inferences=inferences,
+        errors=draw(st.integers(0, inferences)),
+        answered_by=draw(st.dictionaries(st.sampled_from(AnsweredBy), counts)),
+        fallbacks=draw(st.dictionaries(st.sampled_from(FallbackCause), counts)),
+    )
+
+
+def reports() -> st.SearchStrategy[Report]:
+    return st.builds(
+        Report,
+        id=texts(64),
+        name=models(),
+        version=versions(),
+        content=transitions() | windows(),
+        rollout=texts(),
+        arm=st.sampled_from(Arm),
+    )
+
+
+def batches() -> st.SearchStrategy[Batch]:
+    return st.builds(
+        Batch,
+        device=attributes(),
+        live=st.dictionaries(models(), versions(), max_size=3),
+        reports=st.lists(reports(), max_size=3).map(tuple),
+    )
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> Array:
+    datatype = draw(st.sampled_from(Datatype))
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    length = math.prod(shape) * datatype.item_bytes
+    return Array(datatype=datatype, shape=shape, data=draw(st.binary(min_size=length, max_size=length)))
+
+
+def vectors() -> st.SearchStrategy[Vector]:
+    tables = st.dictionaries(texts(min_size=1), arrays(), max_size=2)
+    return st.builds(Vector, raw=tables, tensors=tables, outputs=tables)
+
+
+@st.composite
+def tensor_values(draw: st.DrawFn, name: str) -> TensorValue:
+    datatype = draw(st.sampled_from(Datatype))
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    count = math.prod(shape)
+    elements: st.SearchStrategy[Any] = st.integers(-(2**63), 2**64)
+    if datatype is Datatype.BOOL:
+        elements = st.booleans()
+    elif datatype.value.startswith("FP"):
+        elements = floats()
+    data = draw(st.lists(elements, min_size=count, max_size=count))
+    return TensorValue(name=name, datatype=datatype, shape=shape, data=data)
+
+
+@st.composite
+def infer_requests(draw: st.DrawFn) -> InferRequest:
+    tensor_names = draw(st.lists(texts(), min_size=1, max_size=3, unique=True))
+    return InferRequest(inputs=tuple(draw(tensor_values(name)) for name in tensor_names), id=draw(texts()))
+
+
+@st.composite
+def infer_responses(draw: st.DrawFn) -> InferResponse:
+    tensor_names = draw(st.lists(texts(), min_size=1, max_size=3, unique=True))
+    return InferResponse(
+        model_name=draw(texts()),
+        model_version=draw(texts()),
+        outputs=tuple(draw(tensor_values(name)) for name in tensor_names),
+        id=draw(texts()),
+    )
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    """Any JSON value canonical JSON can say."""
+    leaves = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        floats(),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    )
+    keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+        max_leaves=12,
+    )

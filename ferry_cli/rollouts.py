@@ -2,7 +2,7 @@
 
   ferry rollout create vision/digits 1.1.0 --stages 5%:600,25%:3600,100%
   ferry rollout start ID
-  ferry rollout watch ID
+  ferry rollout watch                      until it ends; 0 if it completed
   ferry rollout set-percent ID 50          take more devices in now
   ferry rollout halt ID                    no further device starts
   ferry rollout rollback ID                every device returns to its release
@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from ferry_cli.client import add_server_options, connect
+from ferry_cli.client import Client, add_server_options, connect
 from ferry_cli.errors import CommandError
 from ferry_cli.output import show_fields, show_json, show_rows
 from ota_contract.names import Version, parse_model
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     status.add_argument("--model", metavar="PUBLISHER/MODEL", help="only the rollouts of one model")
     status.set_defaults(handler=_status)
     watch = actions.add_parser("watch", help="follow a rollout until it ends")
-    watch.add_argument("id")
+    watch.add_argument("id", nargs="?", help="default: the newest rollout")
     watch.add_argument("--timeout", type=float, metavar="SECONDS", help="give up after this long")
     watch.set_defaults(handler=_watch)
     for action in (setting, status, watch):
@@ -195,9 +195,10 @@ def _status(arguments: argparse.Namespace) -> int:
 def _watch(arguments: argparse.Namespace) -> int:
     client = connect(arguments)
     deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
+    rollout_id = arguments.id or _newest(client)
     last = ""
     while True:
-        rollout = client.get("rollouts", arguments.id)
+        rollout = client.get("rollouts", rollout_id)
         line = _line(rollout)
         if line != last and not arguments.json:
             sys.stdout.write(f"{line}\n")
@@ -212,6 +213,13 @@ def _watch(arguments: argparse.Namespace) -> int:
                 f"after {arguments.timeout:g} s the rollout is {rollout['state']}: {rollout['why']}"
             )
         time.sleep(_WATCH_INTERVAL_S)
+
+
+def _newest(client: Client) -> str:
+    rollouts = client.get("rollouts")["rollouts"]
+    if not rollouts:
+        raise CommandError("there are no rollouts yet; `ferry rollout create` drafts one")
+    return str(rollouts[0]["id"])
 
 
 def _show(rollout: dict[str, Any], *, as_json: bool) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from converter.publishing.publish import publish
 from converter.publishing.signing import PublisherKey, read_key
@@ -26,7 +27,7 @@ from ota_server.operations.reconciler import tick
 from ota_server.settings import GIBIBYTE, Settings
 from tests.support.tiny import TinyRelease, write_package
 
-__all__ = ["Clock", "TestServer", "start_server"]
+__all__ = ["Clock", "TestServer", "Traffic", "start_server"]
 
 
 @dataclass(slots=True)
@@ -44,6 +45,28 @@ class Clock:
         self.now += timedelta(**span)
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Wraps the application and counts what it answers."""
+
+    app: ASGIApp
+    requests: int = 0
+    body_bytes: int = 0
+    not_modified: int = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve and count."""
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.requests += 1
+                self.not_modified += message["status"] == 304
+            self.body_bytes += len(message.get("body", b""))
+            await send(message)
+
+        await self.app(scope, receive, counted)
+
+
 @dataclass(slots=True, kw_only=True)
 class TestServer:
     """A running server whose reconciler ticks when told to."""
@@ -55,6 +78,7 @@ class TestServer:
     url: str
     clock: Clock
     services: Services
+    counted: Traffic
     stop: Callable[[], None]
     tokens: dict[str, str]
     """By role; `publisher:<name>` for publishers."""
@@ -89,6 +113,10 @@ class TestServer:
     def data(self) -> Path:
         """The server's data folder."""
         return self.root / "keys" / "server"
+
+    def traffic(self) -> Traffic:
+        """What the server has answered up to now."""
+        return replace(self.counted)
 
     def tick(self) -> None:
         """Run the reconciler once."""
@@ -133,7 +161,8 @@ def start_server(
         data=root / "keys" / "server", poll_interval_s=poll_interval_s, tick_s=0, quota_bytes=quota_bytes
     )
     app = create_app(settings, clock=clock)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    counted = Traffic(app)
+    server = uvicorn.Server(uvicorn.Config(counted, port=0, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -151,6 +180,7 @@ def start_server(
         url=f"http://127.0.0.1:{port}",
         clock=clock,
         services=app.state.services,
+        counted=counted,
         stop=stop,
         tokens=_tokens(settings.data, publishers, clock),
     )

@@ -102,7 +102,7 @@ def devices() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=800)
 @given(rules(2), devices())
 def test_a_rule_means_what_it_means_to_growthbook(rule: dict[str, Any], device: dict[str, Any]) -> None:
     """Every admitted rule, on any device, as GrowthBook 4.0.0 for Python evaluates it.

@@ -81,6 +81,7 @@ class PassError(ConverterError):
         """Say which pass failed, why, and where its whole output is."""
         self.pass_name = name
         self.reason = reason
+        self.message = message
         self.log = log
         tail = f"; its log is {log}" if log else ""
         super().__init__(f"{name} failed ({reason.value}): {message}{tail}")

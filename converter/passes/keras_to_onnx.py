@@ -1,0 +1,27 @@
+"""Keras → ONNX, FP32, through tf2onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tf2onnx
+
+from converter.jobs import Job
+from converter.passes.keras_model import open_model, trace
+from converter.passes.onnx_file import canonical, describe
+
+__all__ = ["FILE", "run"]
+
+FILE = "model.onnx"
+
+
+def run(job: Job) -> Mapping[str, Any]:
+    """Write `model.onnx`; the facts describe it."""
+    recipe = job.recipe()
+    traced = trace(open_model(job, recipe), recipe, batch=None)
+    model, _ = tf2onnx.convert.from_function(
+        traced.function, input_signature=traced.signature, opset=int(job.params["opset"])
+    )
+    (job.out / FILE).write_bytes(canonical(model))
+    return describe(model)

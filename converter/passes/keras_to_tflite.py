@@ -1,0 +1,26 @@
+"""Keras → TFLite, FP32, through TensorFlow's own converter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from converter.jobs import Job
+from converter.passes.keras_model import open_model, trace
+from converter.passes.tflite_file import describe
+
+__all__ = ["FILE", "run"]
+
+FILE = "model.tflite"
+
+
+def run(job: Job) -> Mapping[str, Any]:
+    """Write `model.tflite`; the facts describe it."""
+    recipe = job.recipe()
+    traced = trace(open_model(job, recipe), recipe, batch=None)
+    # No second argument: with the Keras model there, every answer is NaN and nothing is said.
+    content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([traced.concrete]).convert()
+    (job.out / FILE).write_bytes(content)
+    return describe(content, [plan.tensor.name for plan in recipe.inputs], traced.output_names)

@@ -1,0 +1,331 @@
+"""The recipe: what to convert, into which variants, judged by what.
+
+A TOML file, parsed once into frozen values. `models/digits/recipe.toml` is a commented example. Paths
+in it are relative to it; the command line may replace the version, the source and the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from converter.errors import RecipeError
+from converter.tables import Table, read_toml
+from ota_contract.errors import InvalidNameError
+from ota_contract.manifest import Runtime
+from ota_contract.names import ModelName, Version
+from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
+
+__all__ = [
+    "DataPaths",
+    "Goal",
+    "InputPlan",
+    "Limits",
+    "Overrides",
+    "Precision",
+    "Recipe",
+    "Target",
+    "load_recipe",
+    "shown_path",
+]
+
+_MEBIBYTE = 2**20
+_MAX_NAME = 64
+
+
+class Precision(Enum):
+    """The number format most of a variant's arithmetic is in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class _By(Enum):
+    """Who carries out a preprocessing step, in the order the steps run."""
+
+    DEVICE = "device"
+    CONVERTER = "converter"
+    SOURCE = "source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputPlan:
+    """An input of the signature and the way from a raw value to what the source model takes."""
+
+    tensor: Tensor
+    spec: InputSpec
+    """For the manifest: steps that are not the device's are marked `folded`."""
+    converter_steps: tuple[Step, ...]
+    """The folded steps the source model lacks; the converter puts them into the graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPaths:
+    """The labelled sets, each an .npz with one array per input and, where labelled, `label`."""
+
+    calibration: Path
+    evaluation: Path
+    golden: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a variant must be worth."""
+
+    metric: str
+    max_drop: float
+    """How much of the source's metric a variant may lose."""
+    confidence: float
+    """Of the printed interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A variant asked for."""
+
+    runtime: Runtime
+    precision: Precision
+
+    @property
+    def id(self) -> str:
+        """Its id in the manifest."""
+        return f"{self.runtime.value}-{self.precision.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one pass may take before it is ended."""
+
+    timeout_s: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What a caller replaces in a recipe; None keeps the recipe's own."""
+
+    version: str | None = None
+    counter: int | None = None
+    source: Path | None = None
+    data: Path | None = None
+    """A folder that holds files of the same names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A parsed recipe."""
+
+    shown: str
+    """The file as error messages name it."""
+    sha256: str
+    name: ModelName
+    version: str
+    counter: int
+    floor: int
+    license: str
+    labels: tuple[str, ...]
+    source: Path
+    made_by: str
+    """The command that makes the source and the data, or empty."""
+    inputs: tuple[InputPlan, ...]
+    outputs: tuple[Tensor, ...]
+    data: DataPaths
+    goal: Goal
+    limits: Limits
+    targets: tuple[Target, ...]
+
+
+def load_recipe(path: Path, overrides: Overrides | None = None) -> Recipe:
+    """Parse a recipe.
+
+    Raises:
+        RecipeError: Missing, malformed, or asking for what this version cannot do.
+    """
+    shown = shown_path(path)
+    keys = ("release", "source", "input", "output", "data", "goal", "limits", "variant")
+    root, content = read_toml(path, shown=shown, keys=keys)
+    try:
+        recipe = _recipe_from(root, path, shown, hashlib.sha256(content).hexdigest())
+        recipe = _overridden(recipe, overrides or Overrides())
+    except InvalidNameError as error:
+        raise RecipeError(f"{shown}: {error}") from error
+    if recipe.floor > recipe.counter:
+        raise RecipeError(f"{shown}: release.floor {recipe.floor} is above the counter {recipe.counter}")
+    return recipe
+
+
+def shown_path(path: Path) -> str:
+    """A path as people see it: relative where it lies below the working directory."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
+    release = root.table(
+        "release", ("publisher", "model", "version", "counter", "floor", "license", "labels")
+    )
+    source = root.table("source", ("framework", "path", "made_by"))
+    framework = source.text("framework")
+    if framework != "keras":
+        source.fail("framework", f"{framework!r} is not supported: this version converts Keras models only")
+    data = root.table("data", ("calibration", "evaluation", "golden"))
+    folder = path.parent
+    return Recipe(
+        shown=shown,
+        sha256=sha256,
+        name=ModelName(release.text("publisher"), release.text("model")),
+        version=str(Version.parse(release.text("version"))),
+        counter=release.integer("counter", low=1),
+        floor=release.integer("floor", 1),
+        license=release.text("license"),
+        labels=release.texts("labels"),
+        source=_joined(folder, source.text("path")),
+        made_by=source.text("made_by", ""),
+        inputs=tuple(_inputs(root)),
+        outputs=tuple(_outputs(root)),
+        data=DataPaths(
+            calibration=_joined(folder, data.text("calibration")),
+            evaluation=_joined(folder, data.text("evaluation")),
+            golden=_joined(folder, data.text("golden")),
+        ),
+        goal=_goal(root),
+        limits=_limits(root),
+        targets=_targets(root),
+    )
+
+
+def _overridden(recipe: Recipe, overrides: Overrides) -> Recipe:
+    version = str(Version.parse(overrides.version)) if overrides.version else recipe.version
+    counter = recipe.counter if overrides.counter is None else overrides.counter
+    if counter < 1:
+        raise RecipeError(f"{recipe.shown}: counter {counter} is below 1")
+    data = recipe.data
+    if overrides.data is not None:
+        data = DataPaths(
+            calibration=overrides.data / data.calibration.name,
+            evaluation=overrides.data / data.evaluation.name,
+            golden=overrides.data / data.golden.name,
+        )
+    source = overrides.source or recipe.source
+    return replace(recipe, version=version, counter=counter, source=source, data=data)
+
+
+def _joined(folder: Path, text: str) -> Path:
+    return Path(os.path.normpath(folder / text))
+
+
+def _tensor(table: Table) -> Tensor:
+    name, shape = table.text("name"), table.integers("shape")
+    if not name or len(name) > _MAX_NAME:
+        table.fail("name", f"use 1 to {_MAX_NAME} characters")
+    if not shape or len(shape) > MAX_RANK or any(length != DYNAMIC and length < 1 for length in shape):
+        table.fail("shape", f"use 1 to {MAX_RANK} lengths, each −1 (any) or at least 1")
+    return Tensor(
+        name=name,
+        datatype=table.member("datatype", Datatype),
+        shape=shape,
+        layout=table.text("layout", ""),
+        meaning=table.text("meaning", ""),
+    )
+
+
+def _inputs(root: Table) -> Iterator[InputPlan]:
+    keys = ("name", "datatype", "shape", "layout", "meaning", "raw_datatype", "raw_shape", "preprocessing")
+    tables = root.tables("input", keys)
+    if not tables:
+        root.fail("input", "missing; name at least one [[input]]")
+    for table in tables:
+        tensor = _tensor(table)
+        steps = tuple(_steps(table))
+        yield InputPlan(
+            tensor=tensor,
+            spec=InputSpec(
+                input=tensor.name,
+                raw_datatype=table.member("raw_datatype", Datatype, tensor.datatype),
+                raw_shape=table.integers("raw_shape") or tensor.shape,
+                steps=tuple(step for _, step in steps),
+            ),
+            converter_steps=tuple(step for by, step in steps if by is _By.CONVERTER),
+        )
+
+
+def _steps(table: Table) -> Iterator[tuple[_By, Step]]:
+    last = _By.DEVICE
+    order = list(_By)
+    for item in table.tables("preprocessing", ("operation", "by", "shape", "datatype", "scale", "offset")):
+        by = item.member("by", _By)
+        if order.index(by) < order.index(last):
+            item.fail("by", f"a step by the {by.value} cannot follow one by the {last.value}")
+        last = by
+        operation = item.member("operation", Operation)
+        if by is _By.CONVERTER and operation is not Operation.AFFINE:
+            item.fail("by", 'the converter folds "affine" steps only; leave this one to the "device"')
+        yield by, _step(item, operation, folded=by is not _By.DEVICE)
+
+
+def _step(table: Table, operation: Operation, *, folded: bool) -> Step:
+    match operation:
+        case Operation.RESHAPE:
+            return Step(operation=operation, folded=folded, shape=table.integers("shape"))
+        case Operation.CAST:
+            return Step(operation=operation, folded=folded, datatype=table.member("datatype", Datatype))
+        case Operation.AFFINE:
+            bounds = (-1e30, 1e30)
+            return Step(
+                operation=operation,
+                folded=folded,
+                scale=table.number("scale", within=bounds),
+                offset=table.number("offset", within=bounds),
+            )
+
+
+def _outputs(root: Table) -> Iterator[Tensor]:
+    tables = root.tables("output", ("name", "datatype", "shape", "layout", "meaning"))
+    if not tables:
+        root.fail("output", "missing; name at least one [[output]]")
+    for table in tables:
+        tensor = _tensor(table)
+        if tensor.datatype is not Datatype.FP32:
+            table.fail("datatype", "outputs are FP32 in every variant")
+        yield tensor
+
+
+def _goal(root: Table) -> Goal:
+    table = root.table("goal", ("metric", "max_drop", "confidence"))
+    metric = table.text("metric")
+    if metric != "accuracy":
+        table.fail("metric", f"{metric!r} is not known: this version measures accuracy")
+    return Goal(
+        metric=metric,
+        max_drop=table.number("max_drop", within=(0.0, 1.0)),
+        confidence=table.number("confidence", 0.95, within=(0.5, 0.9999)),
+    )
+
+
+def _limits(root: Table) -> Limits:
+    table = root.table("limits", ("timeout_s", "memory_mb"), optional=True)
+    return Limits(
+        timeout_s=table.number("timeout_s", 600.0, within=(0.1, 86_400.0)),
+        memory_bytes=table.integer("memory_mb", 4096, low=1) * _MEBIBYTE,
+    )
+
+
+def _targets(root: Table) -> tuple[Target, ...]:
+    tables = root.tables("variant", ("runtime", "precision"))
+    if not tables:
+        root.fail("variant", "missing; ask for at least one [[variant]]")
+    targets: list[Target] = []
+    for table in tables:
+        target = Target(
+            runtime=table.member("runtime", Runtime), precision=table.member("precision", Precision)
+        )
+        if target in targets:
+            table.fail("precision", f"{target.id} is asked for twice")
+        targets.append(target)
+    return tuple(targets)

@@ -1,0 +1,197 @@
+"""The routes from a source model to variants, as data: nodes, and the passes between them.
+
+A new tool is a new `Pass` here and a module in `converter.passes`; nothing else knows how variants
+come about. `docs/adr` records why a pass was chosen over another; the reason in one line is with it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from converter.errors import RouteError
+from converter.recipe import Precision, Target
+from ota_contract.manifest import Runtime
+
+__all__ = [
+    "KERAS",
+    "PASSES",
+    "Format",
+    "Node",
+    "Pass",
+    "check_installed",
+    "node_of",
+    "ordered_passes",
+    "route_to",
+    "version_of",
+]
+
+
+class Format(Enum):
+    """A kind of model file."""
+
+    KERAS = "keras"
+    TFLITE = "tflite"
+    ONNX = "onnx"
+    COREML = "coreml"
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What runs such a file on a device; None for a format that is a source only."""
+        return None if self is Format.KERAS else Runtime(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A state a model can be in."""
+
+    format: Format
+    layout: str
+    precision: Precision
+
+    @property
+    def id(self) -> str:
+        """A short unique name, which is the variant's id where a runtime runs it."""
+        return f"{self.format.value}-{self.precision.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A change from one node to another by one tool."""
+
+    id: str
+    """Also the module in `converter.passes`."""
+    source: Node
+    target: Node
+    needs: tuple[str, ...]
+    """Distributions that must be installed."""
+    reason: str
+    params: Mapping[str, str | int | bool] = field(default_factory=dict)
+    calibrated: bool = False
+    """Whether it looks at the calibration set."""
+
+
+KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
+_TFLITE = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.FP32)
+_TFLITE_INT8 = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.INT8)
+_ONNX = Node(format=Format.ONNX, layout="NHWC", precision=Precision.FP32)
+_ONNX_INT8 = Node(format=Format.ONNX, layout="NHWC", precision=Precision.INT8)
+_COREML = Node(format=Format.COREML, layout="NHWC", precision=Precision.FP16)
+
+PASSES: tuple[Pass, ...] = (
+    Pass(
+        id="keras_to_tflite",
+        source=KERAS,
+        target=_TFLITE,
+        needs=("tensorflow", "ai-edge-litert"),
+        # With the Keras model as a second argument, from_concrete_functions gives NaN and no error.
+        reason="TensorFlow's own exporter, from the traced function alone",
+    ),
+    Pass(
+        id="keras_to_tflite_int8",
+        source=KERAS,
+        target=_TFLITE_INT8,
+        needs=("tensorflow", "ai-edge-litert"),
+        reason="full integer arithmetic, per channel, ranges seen on the calibration set",
+        calibrated=True,
+    ),
+    Pass(
+        id="keras_to_onnx",
+        source=KERAS,
+        target=_ONNX,
+        needs=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+        reason="the exporter at the source; the oldest opset with all we use runs on the most devices",
+        params={"opset": 15},
+    ),
+    Pass(
+        id="onnx_to_onnx_int8",
+        source=_ONNX,
+        target=_ONNX_INT8,
+        needs=("onnx", "onnxruntime"),
+        # Eight-bit weights saturate in AVX2's multiply-add where the CPU has no VNNI: the same model
+        # would answer differently by device. Seven bits cost the digits model nothing.
+        reason="static QDQ, per channel; seven-bit weights give the same answer on every CPU",
+        params={"reduce_range": True},
+        calibrated=True,
+    ),
+    Pass(
+        id="keras_to_coreml",
+        source=KERAS,
+        target=_COREML,
+        needs=("tensorflow", "coremltools"),
+        reason="coremltools' TensorFlow frontend; half floats are what the Neural Engine computes in",
+        params={"minimum_deployment_target": "iOS16"},
+    ),
+)
+
+
+def node_of(target: Target) -> Node:
+    """The node that is a variant.
+
+    Raises:
+        RouteError: No pass gives it.
+    """
+    for step in PASSES:
+        node = step.target
+        if node.format.runtime is target.runtime and node.precision is target.precision:
+            return node
+    known = ", ".join(step.target.id for step in PASSES)
+    raise RouteError(f"no route gives {target.id}; this version makes {known}")
+
+
+def route_to(target: Node, *, start: Node = KERAS, passes: Iterable[Pass] = PASSES) -> tuple[Pass, ...]:
+    """The shortest chain of passes, the one declared first among equals.
+
+    Raises:
+        RouteError: There is none.
+    """
+    passes = tuple(passes)
+    reached: dict[Node, tuple[Pass, ...]] = {start: ()}
+    pending = deque([start])
+    while pending:
+        node = pending.popleft()
+        if node == target:
+            return reached[node]
+        for step in passes:
+            if step.source == node and step.target not in reached:
+                reached[step.target] = (*reached[node], step)
+                pending.append(step.target)
+    raise RouteError(f"no route from {start.id} to {target.id}")
+
+
+def ordered_passes(targets: Iterable[Target]) -> tuple[Pass, ...]:
+    """Every pass the variants need, each once, none before what it needs.
+
+    Raises:
+        RouteError: A variant cannot be made.
+    """
+    found: dict[str, Pass] = {}
+    for target in targets:
+        for step in route_to(node_of(target)):
+            found.setdefault(step.id, step)
+    return tuple(found.values())
+
+
+def check_installed(passes: Iterable[Pass]) -> None:
+    """Refuse to begin what cannot be finished.
+
+    Raises:
+        RouteError: Naming what is missing.
+    """
+    for step in passes:
+        missing = [name for name in step.needs if version_of(name) is None]
+        if missing:
+            raise RouteError(
+                f"{step.id} needs {', '.join(missing)}: pip install 'edge-ferry[{KERAS.format.value}]'"
+            )
+
+
+def version_of(distribution: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

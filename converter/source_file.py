@@ -1,0 +1,119 @@
+"""Looks at the source model's bytes before anything opens it.
+
+A pickle runs code when it is opened, and so does a Keras model with a Lambda layer; both are refused
+here, unopened. What passes is loaded by Keras in safe mode in a process of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from converter.archives import ArchiveError, check_archive
+from converter.errors import SourceError
+from converter.recipe import Recipe, shown_path
+
+__all__ = ["check_source", "digest_file"]
+
+_MAX_BYTES = 16 * 2**30
+_MAX_CONFIG_BYTES = 64 * 2**20
+_MEMBERS = ("config.json", "model.weights.h5")
+_ZIP = b"PK\x03\x04"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(lp\d|\(dp\d|c[a-z_][\w.]*\n[\w.]+\n")
+_CODE = ("Lambda", "__lambda__")
+_SAFE_ROOTS = ("keras", "builtins")
+_CHUNK_BYTES = 2**20
+
+
+def check_source(recipe: Recipe) -> str:
+    """Refuse a source that is missing, foreign, damaged or dangerous; returns its SHA-256.
+
+    Raises:
+        SourceError: Saying what it is and what to do.
+    """
+    path, shown = recipe.source, shown_path(recipe.source)
+    if path.is_dir():
+        raise SourceError(f"{shown} is a folder; save the model as one file: model.save('model.keras')")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(64)
+    except FileNotFoundError as error:
+        advice = f"; run `{recipe.made_by}` first" if recipe.made_by else ""
+        raise SourceError(f"{recipe.shown}: source.path: {shown} does not exist{advice}") from error
+    except OSError as error:
+        raise SourceError(f"{shown}: {error.strerror}") from error
+    _check_kind(head, shown)
+    try:
+        names = check_archive(path, max_bytes=_MAX_BYTES)
+    except ArchiveError as error:
+        raise SourceError(f"{shown} is not a readable .keras file: {error}; save it again") from error
+    missing = [name for name in _MEMBERS if name not in names]
+    if missing:
+        raise SourceError(f"{shown} is a zip file without {missing[0]}, so not a .keras file")
+    _check_config(_read_config(path, shown), shown)
+    return digest_file(path)
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_kind(head: bytes, shown: str) -> None:
+    if head.startswith(_ZIP):
+        return
+    if _PICKLE.match(head):
+        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened")
+    if head.startswith(_HDF5):
+        raise SourceError(
+            f"{shown} is a legacy HDF5 model; load it where you trust it and model.save('model.keras')"
+        )
+    raise SourceError(f"{shown} is not a .keras file: it begins with {head[:8].hex(' ') or 'nothing'}")
+
+
+def _read_config(path: Path, shown: str) -> object:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
+                raise SourceError(f"{shown}: config.json is longer than {_MAX_CONFIG_BYTES} bytes")
+            return json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
+        raise SourceError(f"{shown}: config.json is damaged ({error}); save the model again") from error
+
+
+def _check_config(config: object, shown: str) -> None:
+    for item in _objects(config):
+        kind = item.get("class_name")
+        if kind in _CODE:
+            name = item.get("config", {}).get("name", "") if isinstance(item.get("config"), Mapping) else ""
+            raise SourceError(
+                f"{shown} has a Lambda layer{f' ({name})' if name else ''}, which holds code; "
+                "rebuild it from Keras layers or keras.ops, and save again"
+            )
+        module = item.get("module")
+        if isinstance(kind, str) and isinstance(module, str) and module.split(".")[0] not in _SAFE_ROOTS:
+            raise SourceError(
+                f"{shown} needs {module}.{kind}, which is code outside Keras; "
+                "rebuild it from Keras layers, and save again"
+            )
+
+
+def _objects(value: object) -> Iterator[Mapping[str, Any]]:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            yield item
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)

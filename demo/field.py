@@ -59,13 +59,7 @@ class Field:
 
     def status(self) -> dict[str, dict[str, Any]]:
         """What each device says of itself."""
-        status: dict[str, dict[str, Any]] = dict(self._fleet.ask(do="status"))
-        for key, config in self._apart.items():
-            text = self._children.run(
-                f"status {key}", self._ferry_device, "status", "--config", config, "--json"
-            )
-            status[key] = json.loads(text)
-        return status
+        return {**self._fleet.ask(do="status"), **self._status_apart()}
 
     def live(self, status: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Version live on each device; empty where there is none."""
@@ -96,13 +90,25 @@ class Field:
         """
         deadline = time.monotonic() + within_s
         while True:
-            count = reached(self.status())
+            count = reached(self._fleet.ask(do="status"))
+            if count == len(self.ids) - len(self._apart):
+                # Each of these costs a process to ask, so the fleet is waited for first.
+                count += reached(self._status_apart())
             yield count
             if count == len(self.ids):
                 return
             if time.monotonic() > deadline:
                 raise StepError(f"{what}: only {count} of {len(self.ids)} devices after {within_s:g} s")
             time.sleep(_LOOK_EVERY_S)
+
+    def _status_apart(self) -> dict[str, dict[str, Any]]:
+        status: dict[str, dict[str, Any]] = {}
+        for key, config in self._apart.items():
+            text = self._children.run(
+                f"status {key}", self._ferry_device, "status", "--config", config, "--json"
+            )
+            status[key] = json.loads(text)
+        return status
 
     def _state(self, status: Mapping[str, Any]) -> Mapping[str, Any]:
         state: Mapping[str, Any] = status["models"][self._model]

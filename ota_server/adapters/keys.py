@@ -79,6 +79,8 @@ def init_keys(
         raise SetupError("name at least one publisher: --publisher NAME")
     if len(set(publishers)) != len(publishers):
         raise SetupError("a publisher is named twice")
+    if folder.name in ("", ".."):
+        raise SetupError(f"{folder} exists; keys are never overwritten, so give a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SetupError(f"{folder} is not empty; keys are never overwritten, so give a new folder")
     staged = folder.with_name(f".{folder.name}.new")

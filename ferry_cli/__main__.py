@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -57,7 +58,15 @@ COMMANDS: dict[str, Command] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code (0 done, 1 refused or failed, 2 usage)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # `ferry … | head`: the reader has seen enough
+        return _DONE
+    finally:
+        _flush()
+
+
+def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _print(_overview())
         return _DONE if arguments else _USAGE
@@ -90,9 +99,6 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _print_error("interrupted; nothing was left half-written")
         return _INTERRUPTED
-    except BrokenPipeError:  # `ferry … | head`: the reader has seen enough
-        sys.stderr.close()
-        return _DONE
     return code
 
 
@@ -105,6 +111,14 @@ def _overview() -> str:
         f"{rows}\n\n"
         "`ferry COMMAND --help` explains a command. Devices run `ferry-device`."
     )
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end, and would make a failure of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(text: str) -> None:

@@ -41,7 +41,13 @@ class Client:
     """One server, one token."""
 
     def __init__(self, credentials: Credentials) -> None:
-        """Open no connection yet."""
+        """Open no connection yet.
+
+        Raises:
+            CommandError: The server's address is no URL.
+        """
+        if not credentials.server.startswith(("http://", "https://")):
+            raise CommandError(f"{credentials.server!r} is no URL: begin it with https:// or http://")
         self._server = credentials.server
         self._headers = {
             "Authorization": f"Bearer {credentials.token}",

@@ -24,12 +24,16 @@ class SqlDevices:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def all(self) -> Sequence[DeviceRecord]:
-        """Every device by id."""
+    def all(self, *, after: str = "", most: int | None = None) -> Sequence[DeviceRecord]:
+        """Devices by id."""
+        query = select(devices).where(devices.c.id > after).order_by(devices.c.id).limit(most)
+        rows = self._connection.execute(query).mappings().all()
+        if not rows:
+            return []
+        within = device_models.c.device.between(rows[0]["id"], rows[-1]["id"])
         live: dict[str, dict[ModelName, str]] = {}
-        for row in self._connection.execute(select(device_models)).mappings():
+        for row in self._connection.execute(select(device_models).where(within)).mappings():
             live.setdefault(row["device"], {})[_name(row)] = row["version"]
-        rows = self._connection.execute(select(devices).order_by(devices.c.id)).mappings()
         return [_record(row, live.get(row["id"], {})) for row in rows]
 
     def find(self, device_id: str) -> DeviceRecord | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ota_server.errors import StorageError
 
-__all__ = ["fsync_directory", "storage_errors", "write_durably"]
+__all__ = ["fsync_directory", "make_directory", "storage_errors", "write_durably"]
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -21,7 +21,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     staged = path.with_name(f".{path.name}.new")
     with storage_errors(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
@@ -33,6 +33,15 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             with contextlib.suppress(OSError):
                 staged.unlink()
             raise
+
+
+def make_directory(path: Path) -> None:
+    """Create a folder with its parents; a power cut does not take their names away again."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync_directory(path.parent)
 
 
 def fsync_directory(path: Path) -> None:

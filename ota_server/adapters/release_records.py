@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ota_contract.names import ModelName
 from ota_server.adapters.database import claims, releases
@@ -65,16 +65,24 @@ class SqlClaims:
         )
         return int(self._connection.execute(query).scalar_one())
 
-    def holds(self, publisher: str, sha256: str) -> bool:
-        """Whether the publisher has claimed a blob."""
-        query = select(claims.c.sha256).where(claims.c.publisher == publisher, claims.c.sha256 == sha256)
-        return self._connection.execute(query).first() is not None
+    def length_bytes(self, publisher: str, sha256: str) -> int | None:
+        """The length under which the publisher has claimed a blob."""
+        query = select(claims.c.length_bytes).where(
+            claims.c.publisher == publisher, claims.c.sha256 == sha256
+        )
+        length: int | None = self._connection.execute(query).scalar()
+        return length
 
-    def add(self, publisher: str, sha256: str, length_bytes: int) -> None:
-        """Claim a blob; again is no change."""
-        if not self.holds(publisher, sha256):
-            values = {"publisher": publisher, "sha256": sha256, "length_bytes": length_bytes}
-            self._connection.execute(insert(claims).values(values))
+    def put(self, publisher: str, sha256: str, length_bytes: int) -> None:
+        """Claim a blob."""
+        self.remove(publisher, sha256)
+        values = {"publisher": publisher, "sha256": sha256, "length_bytes": length_bytes}
+        self._connection.execute(insert(claims).values(values))
+
+    def remove(self, publisher: str, sha256: str) -> None:
+        """Give a claim up."""
+        chosen = delete(claims).where(claims.c.publisher == publisher, claims.c.sha256 == sha256)
+        self._connection.execute(chosen)
 
 
 def _is(name: ModelName, version: str) -> tuple[Any, ...]:

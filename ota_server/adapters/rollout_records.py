@@ -38,6 +38,11 @@ class SqlRollouts:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def models(self) -> Sequence[ModelName]:
+        """The models that have rollouts."""
+        query = select(rollouts.c.publisher, rollouts.c.model).distinct()
+        return sorted(ModelName(publisher, model) for publisher, model in self._connection.execute(query))
+
     def all(
         self, name: ModelName | None = None, states: Iterable[RolloutState] | None = None
     ) -> Sequence[Rollout]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from ota_contract.device import Attributes, condition_attributes
 from ota_contract.errors import FormatError
@@ -67,15 +68,12 @@ def list_devices(
     """
     principal.require(*_READERS)
     with services.registry.read() as records:
-        devices = records.devices.all()
-        rule = None if cohort is None else cohort_rule(records, cohort)
-    chosen = [
-        device
-        for device in devices
-        if device.attributes.device_id > after
-        and (rule is None or rule.matches(condition_attributes(device.attributes)))
-    ]
-    return chosen[:limit]
+        if cohort is None:
+            return records.devices.all(after=after, most=limit)
+        rule = cohort_rule(records, cohort)
+        devices = records.devices.all(after=after)
+    chosen = (device for device in devices if rule.matches(condition_attributes(device.attributes)))
+    return list(islice(chosen, limit))
 
 
 def show_device(services: Services, principal: Principal, device_id: str) -> DeviceRecord:

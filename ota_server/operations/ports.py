@@ -113,16 +113,19 @@ class Releases(Protocol):
 
 
 class Claims(Protocol):
-    """Which publisher stores which blob, for quotas."""
+    """Which publisher stores which blob, for quotas: claimed with the first byte that is uploaded."""
 
     def total_bytes(self, publisher: str) -> int:
         """Bytes a publisher has claimed."""
 
-    def holds(self, publisher: str, sha256: str) -> bool:
-        """Whether the publisher has claimed a blob."""
+    def length_bytes(self, publisher: str, sha256: str) -> int | None:
+        """The length under which the publisher has claimed a blob, or None."""
 
-    def add(self, publisher: str, sha256: str, length_bytes: int) -> None:
-        """Claim a blob; again is no change."""
+    def put(self, publisher: str, sha256: str, length_bytes: int) -> None:
+        """Claim a blob, replacing an earlier claim of it."""
+
+    def remove(self, publisher: str, sha256: str) -> None:
+        """Give a claim up."""
 
 
 class Cohorts(Protocol):
@@ -138,8 +141,8 @@ class Cohorts(Protocol):
 class Devices(Protocol):
     """Enrolled devices."""
 
-    def all(self) -> Sequence[DeviceRecord]:
-        """Every device by id."""
+    def all(self, *, after: str = "", most: int | None = None) -> Sequence[DeviceRecord]:
+        """Devices by id, those behind `after`, at most so many."""
 
     def find(self, device_id: str) -> DeviceRecord | None:
         """One device."""
@@ -159,6 +162,9 @@ class Devices(Protocol):
 
 class Rollouts(Protocol):
     """Rollouts."""
+
+    def models(self) -> Sequence[ModelName]:
+        """The models that have any, sorted."""
 
     def all(
         self, name: ModelName | None = None, states: Iterable[RolloutState] | None = None
@@ -274,13 +280,13 @@ class Repository(Protocol):
 class Blobs(Protocol):
     """Blobs by digest, and uploads that are not complete yet."""
 
-    def has(self, sha256: str, length_bytes: int) -> bool:
-        """Whether a complete blob of that length is here."""
+    def length_bytes(self, sha256: str) -> int | None:
+        """The length of a complete blob, or None where there is none."""
 
-    def offset(self, sha256: str) -> int:
-        """Bytes of an unfinished upload."""
+    def offset(self, publisher: str, sha256: str) -> int:
+        """Bytes of a publisher's unfinished upload."""
 
-    def append(self, sha256: str, offset: int, data: bytes, length_bytes: int) -> int:
+    def append(self, publisher: str, sha256: str, offset: int, data: bytes, length_bytes: int) -> int:
         """Add to an upload, completing it with its last byte; returns the bytes held.
 
         Raises:

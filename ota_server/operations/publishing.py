@@ -10,7 +10,13 @@ from ota_contract.manifest import Release, parse_release
 from ota_contract.names import blob_path, release_target
 from ota_server.domain.access import Principal
 from ota_server.domain.release import ReleaseRecord, TargetEntry, check_counter, check_targets
-from ota_server.errors import QuotaError, RefusedError, ReleaseExistsError, ReleaseRefusedError
+from ota_server.errors import (
+    BlobMismatchError,
+    QuotaError,
+    RefusedError,
+    ReleaseExistsError,
+    ReleaseRefusedError,
+)
 from ota_server.operations.ports import Records, Services
 
 __all__ = ["Upload", "append_blob", "publish", "publisher_metadata", "recover", "upload_state"]
@@ -36,18 +42,20 @@ def upload_state(
 ) -> Upload:
     """Whether a blob has to be uploaded, and from which byte; claims one that is here already.
 
+    Knowing a digest is enough to claim it: blobs are public under their digests anyway.
+
     Raises:
         QuotaError: The blob would not fit the publisher's quota.
     """
     principal.require_publisher(publisher)
     services.repository.publisher_metadata(publisher)  # unknown publishers store nothing
     blob_path(sha256)
-    with services.registry.read() as records:
-        _check_quota(services, records, publisher, sha256, length_bytes)
-    if services.blobs.has(sha256, length_bytes):
+    if _is_here(services, sha256, length_bytes):
         _claim(services, publisher, sha256, length_bytes)
         return Upload(complete=True, offset=length_bytes)
-    return Upload(complete=False, offset=services.blobs.offset(sha256))
+    with services.registry.read() as records:
+        _check_quota(services, records, publisher, sha256, length_bytes)
+    return Upload(complete=False, offset=services.blobs.offset(publisher, sha256))
 
 
 def append_blob(
@@ -70,15 +78,20 @@ def append_blob(
     principal.require_publisher(publisher)
     services.repository.publisher_metadata(publisher)
     blob_path(sha256)
-    with services.registry.read() as records:
-        _check_quota(services, records, publisher, sha256, length_bytes)
     if offset + len(data) > length_bytes:
         raise RefusedError(f"{offset + len(data)} bytes were sent of a blob of {length_bytes}")
-    held = services.blobs.append(sha256, offset, data, length_bytes)
-    complete = held == length_bytes
-    if complete:
-        _claim(services, publisher, sha256, length_bytes)
-    return Upload(complete=complete, offset=held)
+    here = _is_here(services, sha256, length_bytes)
+    # Before the first byte is kept: uploads side by side, or never finished, must not pass the quota.
+    _claim(services, publisher, sha256, length_bytes)
+    if here:
+        return Upload(complete=True, offset=length_bytes)  # the answer to the last chunk was lost
+    try:
+        held = services.blobs.append(publisher, sha256, offset, data, length_bytes)
+    except BlobMismatchError:
+        with services.registry.write() as records:
+            records.claims.remove(publisher, sha256)
+        raise
+    return Upload(complete=held == length_bytes, offset=held)
 
 
 def publish(
@@ -110,6 +123,9 @@ def publish(
     entry = TargetEntry(length_bytes=len(manifest), sha256=hashlib.sha256(manifest).hexdigest())
     with services.registry.write() as records:
         before = services.repository.targets(publisher)
+        if path in before:
+            # Visible, and perhaps not indexed: the disk may have failed right behind the publication.
+            _index(services, records, publisher)
         existing = records.releases.find(release.name, release.version)
         if existing is not None:
             if existing.manifest_sha256 == entry.sha256:
@@ -130,17 +146,25 @@ def publish(
 
 def recover(services: Services) -> tuple[ReleaseRecord, ...]:
     """Index releases that became visible just before a crash; returns them."""
-    found: list[ReleaseRecord] = []
     with services.registry.write() as records:
-        known = {release_target(record.name, record.version): record for record in records.releases.all()}
-        for publisher in services.repository.publishers():
-            for path, entry in services.repository.targets(publisher).items():
-                if path not in known:
-                    manifest = services.repository.manifest(path, entry.sha256)
-                    record = _record(services, _parse(manifest), entry.sha256)
-                    records.releases.add(record)
-                    found.append(record)
-    return tuple(found)
+        return tuple(
+            record
+            for publisher in services.repository.publishers()
+            for record in _index(services, records, publisher)
+        )
+
+
+def _index(services: Services, records: Records, publisher: str) -> list[ReleaseRecord]:
+    """Index what a publisher's metadata names and the database does not know."""
+    known = {release_target(record.name, record.version) for record in records.releases.all()}
+    found = []
+    for path, entry in services.repository.targets(publisher).items():
+        if path not in known:
+            manifest = services.repository.manifest(path, entry.sha256)
+            record = _record(services, _parse(manifest), entry.sha256)
+            records.releases.add(record)
+            found.append(record)
+    return found
 
 
 def _parse(manifest: bytes) -> Release:
@@ -164,17 +188,23 @@ def _record(services: Services, release: Release, manifest_sha256: str) -> Relea
 def _check_blobs(services: Services, records: Records, release: Release) -> None:
     publisher = release.name.publisher
     for file in release.files():
-        here = services.blobs.has(file.sha256, file.length_bytes)
-        if not here or not records.claims.holds(publisher, file.sha256):
+        here = services.blobs.length_bytes(file.sha256)
+        if not here == records.claims.length_bytes(publisher, file.sha256) == file.length_bytes:
             raise ReleaseRefusedError(f"blob {file.sha256} ({file.path}) was not uploaded by {publisher}")
+
+
+def _is_here(services: Services, sha256: str, length_bytes: int) -> bool:
+    here = services.blobs.length_bytes(sha256)
+    if here not in (None, length_bytes):
+        # Else the claim of the true length could be replaced by one of a byte.
+        raise RefusedError(f"blob {sha256} is here with {here} bytes; it cannot have {length_bytes}")
+    return here is not None
 
 
 def _check_quota(
     services: Services, records: Records, publisher: str, sha256: str, length_bytes: int
 ) -> None:
-    if records.claims.holds(publisher, sha256):
-        return
-    used = records.claims.total_bytes(publisher)
+    used = records.claims.total_bytes(publisher) - (records.claims.length_bytes(publisher, sha256) or 0)
     if used + length_bytes > services.quota_bytes:
         raise QuotaError(
             f"{publisher} stores {_mebibytes(used)} of {_mebibytes(services.quota_bytes)}; another "
@@ -187,7 +217,9 @@ def _mebibytes(length_bytes: int) -> str:
 
 
 def _claim(services: Services, publisher: str, sha256: str, length_bytes: int) -> None:
+    with services.registry.read() as records:
+        if records.claims.length_bytes(publisher, sha256) == length_bytes:
+            return  # every chunk but the first
     with services.registry.write() as records:
-        # Again, now alone: two uploads may have been admitted side by side.
         _check_quota(services, records, publisher, sha256, length_bytes)
-        records.claims.add(publisher, sha256, length_bytes)
+        records.claims.put(publisher, sha256, length_bytes)

@@ -6,8 +6,9 @@ After a crash between the two the next tick publishes; running twice changes not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ota_contract.names import ModelName
 from ota_contract.policy import Policy
@@ -23,13 +24,28 @@ _MOVING = (*HOLDING, RolloutState.ROLLING_BACK)
 
 
 def tick(services: Services) -> None:
-    """Advance every rollout as far as its reports and the time allow, and publish what follows."""
-    services.repository.keep_fresh()
+    """Advance every rollout as far as its reports and the time allow, and publish what follows.
+
+    A model that fails does not hold up the others: its failure is raised after all had their turn.
+    """
     with services.registry.read() as records:
-        names = {rollout.name for rollout in records.rollouts.all()}
-    for name in sorted(names):
-        with services.registry.write() as records:
-            reconcile_model(services, records, name)
+        names = records.rollouts.models()
+    works: list[Callable[[Services, Records], None]] = [_keep_fresh]
+    works += [partial(reconcile_model, name=name) for name in names]
+    failures: list[Exception] = []
+    for work in works:
+        try:
+            with services.registry.write() as records:
+                work(services, records)
+        except Exception as error:  # noqa: BLE001 - not lost: raised below
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _keep_fresh(services: Services, _: Records) -> None:
+    # Inside the write transaction like every publication: another process may be publishing now.
+    services.repository.keep_fresh()
 
 
 def reconcile_model(services: Services, records: Records, name: ModelName) -> None:

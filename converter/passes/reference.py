@@ -10,14 +10,13 @@ import numpy as np
 from converter.datasets import Dataset, load_datasets
 from converter.errors import PassError, Reason
 from converter.jobs import Job
+from converter.passes.answers import EVALUATION, GOLDEN, write_answers
 from converter.passes.keras_model import open_model
 from converter.passes.prepared import prepared_for_source
 from converter.recipe import Recipe
 from edge_runtime.port import AnyArray
 
-__all__ = ["EVALUATION", "GOLDEN", "run"]
-
-EVALUATION, GOLDEN = "evaluation.npz", "golden.npz"
+__all__ = ["run"]
 
 _BATCH = 64
 
@@ -28,8 +27,8 @@ def run(job: Job) -> Mapping[str, Any]:
     model = open_model(job, recipe)
     sets = load_datasets(recipe)
     outputs = _answers(job, recipe, model, sets.evaluation)
-    np.savez(job.out / EVALUATION, allow_pickle=False, **outputs)
-    np.savez(job.out / GOLDEN, allow_pickle=False, **_answers(job, recipe, model, sets.golden))
+    write_answers(job.out, EVALUATION, outputs)
+    write_answers(job.out, GOLDEN, _answers(job, recipe, model, sets.golden))
     scores = outputs[recipe.outputs[0].name]
     return {"correct": int((scores.argmax(axis=-1) == sets.evaluation.labels).sum())}
 

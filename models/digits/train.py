@@ -61,7 +61,9 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=_OUT, help="folder to write (default build/digits-model)")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the data (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of initial weights and order (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of initial weights and order (default %(default)s)"
+    )
     parser.add_argument("--gain-table", action="store_true", help="look the gain up by the brightest pixel")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,0 +1,262 @@
+"""Puts together what the passes made and found: variants, manifest, golden vectors, report."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from converter.datasets import Datasets
+from converter.errors import ConverterError
+from converter.intervals import ppm, wilson_interval
+from converter.least_runtime import requirements
+from converter.measurements import Measurement
+from converter.package_folder import file_entry
+from converter.passes.answers import GOLDEN, read_answers
+from converter.passes.prepared import prepared
+from converter.recipe import Precision, Recipe
+from converter.routes import Node, Pass
+from converter.verification import Findings, tolerance_for, verdict
+from edge_runtime.arrays import to_array
+from ota_contract.golden import Vector, dump_golden
+from ota_contract.manifest import (
+    Binding,
+    File,
+    FileRole,
+    Golden,
+    Latency,
+    Metrics,
+    Quality,
+    Release,
+    Runtime,
+    Source,
+    Tolerance,
+    Variant,
+    Verification,
+    VerificationStatus,
+)
+
+__all__ = [
+    "Made",
+    "add_variant",
+    "created_at",
+    "draft_release",
+    "golden_file",
+    "judged",
+    "measured",
+    "runs_here",
+]
+
+_GOLDEN_PATH = "golden.json"
+_HOW_LENGTH = 250
+_BUNDLE_SUFFIX = ".mlpackage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """The files a pass wrote, and what it said of them."""
+
+    step: Pass
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def node(self) -> Node:
+        """What they are."""
+        return self.step.target
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs them."""
+        runtime = self.node.format.runtime
+        if runtime is None:
+            raise ConverterError(f"{self.node.id} is a source, not a variant")
+        return runtime
+
+
+def runs_here(runtime: Runtime) -> bool:
+    """Whether variants of a runtime can be run, and so verified, on this machine."""
+    return runtime is not Runtime.COREML or platform.system() == "Darwin"
+
+
+def created_at(source: Path, environment: Mapping[str, str]) -> datetime:
+    """SOURCE_DATE_EPOCH where set (reproducible-builds.org), else when the source was last written."""
+    text = environment.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
+    try:
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConverterError(f"SOURCE_DATE_EPOCH {text!r} is not a time in whole seconds") from error
+
+
+def golden_file(recipe: Recipe, sets: Datasets, reference: Path, package: Path) -> Golden:
+    """Write the golden vectors: raw values, prepared tensors, the source's answers."""
+    tensors = prepared(recipe, sets.golden)
+    outputs = read_answers(reference, GOLDEN)
+    vectors = tuple(
+        Vector(
+            raw={name: to_array(array) for name, array in sets.golden.sample(row).items()},
+            tensors={name: to_array(array[row : row + 1]) for name, array in tensors.items()},
+            outputs={name: to_array(array[row : row + 1]) for name, array in outputs.items()},
+        )
+        for row in range(len(sets.golden))
+    )
+    (package / _GOLDEN_PATH).write_bytes(dump_golden(vectors))
+    return Golden(file=file_entry(package, _GOLDEN_PATH, FileRole.GOLDEN), vectors=len(vectors))
+
+
+def add_variant(made: Made, package: Path) -> Variant:
+    """Copy a variant's files into a package; nothing is known of its worth yet."""
+    folder = package / "variants" / made.node.id
+    shutil.copytree(made.folder, folder)
+    files = tuple(_files(folder, package))
+    return Variant(
+        id=made.node.id,
+        runtime=made.runtime,
+        precision=made.node.precision.value,
+        files=files,
+        requires=requirements(made.runtime, made.facts, size_bytes=_size(files), resident_bytes=None),
+        inputs=_bindings(made.facts["inputs"]),
+        outputs=_bindings(made.facts["outputs"]),
+        metrics=Metrics(size_bytes=_size(files)),
+        verification=Verification(status=VerificationStatus.NOT_RUN, how=_why_not_run()),
+        tolerances=tuple(
+            Tolerance(output=name, max_abs=tolerance_for(made.node.precision, None))
+            for name in made.facts["outputs"]
+        ),
+        rank=0,
+    )
+
+
+def draft_release(
+    recipe: Recipe,
+    variants: Iterable[Variant],
+    golden: Golden,
+    *,
+    source_sha256: str,
+    created: datetime,
+    toolchain: tuple[tuple[str, str], ...],
+) -> Release:
+    """The manifest around the variants."""
+    return Release(
+        name=recipe.name,
+        version=recipe.version,
+        counter=recipe.counter,
+        floor=recipe.floor,
+        created=created,
+        license=recipe.license,
+        source=Source(framework="keras", sha256=source_sha256),
+        inputs=tuple(plan.tensor for plan in recipe.inputs),
+        outputs=recipe.outputs,
+        labels=recipe.labels,
+        preprocessing=tuple(plan.spec for plan in recipe.inputs),
+        golden=golden,
+        variants=tuple(variants),
+        toolchain=toolchain,
+    )
+
+
+def judged(
+    variant: Variant, findings: Findings, recipe: Recipe, sets: Datasets, *, where: str, isa: str
+) -> Variant:
+    """The variant with its quality, tolerances and verdict.
+
+    Args:
+        variant: As drafted.
+        findings: What running it showed.
+        recipe: Holds the goal.
+        sets: What it was judged on.
+        where: The runtime with its version.
+        isa: The instruction set it ran on.
+    """
+    precision = Precision(variant.precision)
+    why = verdict(findings, precision, max_drop=recipe.goal.max_drop)
+    how = why or (
+        f"{findings.n} evaluation samples and {len(sets.golden)} golden vectors in {where}, "
+        "against the source in Keras"
+    )
+    status = VerificationStatus.FAILED if why else VerificationStatus.PASSED
+    worst = max(findings.max_abs.values(), default=None)
+    return replace(
+        variant,
+        metrics=replace(
+            variant.metrics, quality=None if findings.failure else _quality(findings, recipe, sets)
+        ),
+        verification=Verification(
+            status=status,
+            how=" ".join(how.split())[:_HOW_LENGTH],
+            host_isa=isa,
+            max_abs_error=None if worst is None else float(f"{worst:.3g}"),
+        ),
+        tolerances=tuple(
+            Tolerance(
+                output=item.output, max_abs=tolerance_for(precision, findings.golden_max_abs[item.output])
+            )
+            if item.output in findings.golden_max_abs
+            else item
+            for item in variant.tolerances
+        ),
+    )
+
+
+def measured(variant: Variant, made: Made, measurement: Measurement, *, threads: int, host: str) -> Variant:
+    """The variant with its latency and the memory it needs."""
+    latency = Latency(
+        p50_us=measurement.p50_us,
+        p99_us=measurement.p99_us,
+        runs=measurement.runs,
+        threads=threads,
+        host=host,
+    )
+    return replace(
+        variant,
+        metrics=replace(variant.metrics, latency=latency),
+        requires=requirements(
+            made.runtime,
+            made.facts,
+            size_bytes=variant.metrics.size_bytes,
+            resident_bytes=measurement.resident_bytes,
+        ),
+    )
+
+
+def _quality(findings: Findings, recipe: Recipe, sets: Datasets) -> Quality:
+    low, high = wilson_interval(findings.correct, findings.n, recipe.goal.confidence)
+    return Quality(
+        metric=recipe.goal.metric,
+        value_ppm=ppm(findings.correct / findings.n),
+        low_ppm=ppm(low),
+        high_ppm=ppm(high),
+        confidence_ppm=ppm(recipe.goal.confidence),
+        n=findings.n,
+        dataset_sha256=sets.evaluation.sha256(),
+    )
+
+
+def _files(folder: Path, package: Path) -> Iterable[File]:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
+        inside = path.relative_to(folder).parts
+        bundled = inside[0].endswith(_BUNDLE_SUFFIX)
+        part = bundled and inside[1:] != ("Manifest.json",)
+        yield file_entry(
+            package, path.relative_to(package).as_posix(), FileRole.PART if part else FileRole.MODEL
+        )
+
+
+def _bindings(names: Mapping[str, str]) -> tuple[Binding, ...]:
+    return tuple(Binding(name=name, inner=inner) for name, inner in sorted(names.items()))
+
+
+def _size(files: Iterable[File]) -> int:
+    return sum(file.length_bytes for file in files)
+
+
+def _why_not_run() -> str:
+    return f"Core ML runs on macOS alone: weights were checked on {platform.system()}, answers were not"

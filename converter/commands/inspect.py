@@ -1,0 +1,126 @@
+"""Check a package's digests and show what its variants are worth.
+
+  ferry inspect build/digits
+
+Accuracy is printed with its confidence interval and the number of samples: with 540, a difference of
+half a point proves nothing. Latency is of one inference on the named host. "not run" means what it
+says: nothing was compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_runtime.package import open_package
+from ota_contract.documents import format_instant
+from ota_contract.manifest import MILLION, Quality, Release, Variant
+
+__all__ = ["configure", "run", "show_release", "variant_row"]
+
+_PIPE_WIDTH = 200
+_KILOBYTE = 1000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("package", type=Path, metavar="PACKAGE_DIR", help="what `ferry convert` wrote")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check and show."""
+    release, _ = open_package(arguments.package)
+    if arguments.json:
+        value = {
+            "model": str(release.name),
+            "version": release.version,
+            "counter": release.counter,
+            "floor": release.floor,
+            "created": format_instant(release.created),
+            "license": release.license,
+            "golden_vectors": release.golden.vectors,
+            "variants": [variant_row(variant) for variant in release.variants],
+            "toolchain": dict(release.toolchain),
+        }
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        return 0
+    show_release(release)
+    return 0
+
+
+def variant_row(variant: Variant) -> dict[str, Any]:
+    """A variant's figures, for programs."""
+    metrics, verification = variant.metrics, variant.verification
+    quality, latency = metrics.quality, metrics.latency
+    return {
+        "id": variant.id,
+        "runtime": variant.runtime.value,
+        "precision": variant.precision,
+        "bytes": metrics.size_bytes,
+        "quality": None if quality is None else quality.value_ppm / MILLION,
+        "quality_low": None if quality is None else quality.low_ppm / MILLION,
+        "quality_high": None if quality is None else quality.high_ppm / MILLION,
+        "quality_metric": None if quality is None else quality.metric,
+        "quality_n": None if quality is None else quality.n,
+        "latency_p50_us": None if latency is None else latency.p50_us,
+        "latency_p99_us": None if latency is None else latency.p99_us,
+        "max_abs_error": verification.max_abs_error,
+        "verification": verification.status.value,
+        "how": verification.how,
+        "ram_bytes": variant.requires.ram_bytes,
+        "runtime_version": variant.requires.runtime_version,
+        "rank": variant.rank,
+    }
+
+
+def show_release(release: Release) -> None:
+    """Print a release and the table of its variants."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(
+        f"[bold]{release.name} {release.version}[/bold]  counter {release.counter}, "
+        f"floor {release.floor}, {release.license}, {release.golden.vectors} golden vectors"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("RANK", "VARIANT", "RUNTIME", "PRECISION"):
+        table.add_column(heading)
+    for heading in ("SIZE", "ACCURACY", "P50", "P99", "PARITY"):
+        table.add_column(heading, justify="right")
+    table.add_column("VERIFICATION", overflow="fold")
+    for variant in release.variants:
+        table.add_row(*_cells(variant))
+    console.print(table)
+    hosts = {item.metrics.latency.host for item in release.variants if item.metrics.latency is not None}
+    if hosts:
+        console.print(f"latency at batch 1 on one thread of {', '.join(sorted(hosts))}", style="dim")
+
+
+def _cells(variant: Variant) -> tuple[str, ...]:
+    latency, verification = variant.metrics.latency, variant.verification
+    runtime = f"{variant.runtime.value} {variant.requires.runtime_version}".strip()
+    error = verification.max_abs_error
+    return (
+        str(variant.rank),
+        variant.id,
+        f"{runtime}+" if variant.requires.runtime_version else runtime,
+        variant.precision,
+        f"{variant.metrics.size_bytes / _KILOBYTE:.1f} kB",
+        _accuracy(variant.metrics.quality),
+        "–" if latency is None else f"{latency.p50_us} µs",
+        "–" if latency is None else f"{latency.p99_us} µs",
+        "–" if error is None else f"{error:.1g}",
+        f"{verification.status.value.replace('_', ' ')}: {verification.how}",
+    )
+
+
+def _accuracy(quality: Quality | None) -> str:
+    if quality is None:
+        return "–"
+    share, low, high = (value / MILLION for value in (quality.value_ppm, quality.low_ppm, quality.high_ppm))
+    return f"{share:.4f} [{low:.3f}, {high:.3f}] n={quality.n}"

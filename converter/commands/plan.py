@@ -1,0 +1,80 @@
+"""Show how a recipe's variants would come about, without converting anything.
+
+  ferry plan models/digits/recipe.toml
+
+Each variant's route is a chain of passes from the source; the table says what each is for, what it
+needs, and whether that is installed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from converter.recipe import Recipe, Target, load_recipe
+from converter.routes import Pass, node_of, route_to, version_of
+
+__all__ = ["configure", "run"]
+
+_PIPE_WIDTH = 200
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="what to convert into what")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the routes."""
+    recipe = load_recipe(arguments.recipe)
+    routes = {target: route_to(node_of(target)) for target in recipe.targets}
+    if arguments.json:
+        rows = [_row(target, route) for target, route in routes.items()]
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    else:
+        _show(recipe, routes)
+    return 0
+
+
+def _row(target: Target, route: tuple[Pass, ...]) -> dict[str, Any]:
+    return {
+        "variant": target.id,
+        "runtime": target.runtime.value,
+        "precision": target.precision.value,
+        "installed": all(version_of(name) for step in route for name in step.needs),
+        "passes": [
+            {
+                "id": step.id,
+                "from": step.source.id,
+                "to": step.target.id,
+                "layout": step.target.layout,
+                "params": dict(step.params),
+                "calibrated": step.calibrated,
+                "needs": {name: version_of(name) for name in step.needs},
+                "reason": step.reason,
+            }
+            for step in route
+        ],
+    }
+
+
+def _show(recipe: Recipe, routes: dict[Target, tuple[Pass, ...]]) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(f"[bold]{recipe.name} {recipe.version}[/bold] from {recipe.shown}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("VARIANT", "PASS", "FROM → TO", "NEEDS", "WHY"):
+        table.add_column(heading, overflow="fold")
+    for target, route in routes.items():
+        for index, step in enumerate(route):
+            needs = ", ".join(f"{name} {version_of(name) or '(not installed)'}" for name in step.needs)
+            calibrated = " + calibration" if step.calibrated else ""
+            change = f"{step.source.id}{calibrated} → {step.target.id}"
+            table.add_row("" if index else target.id, step.id, change, needs, step.reason)
+    console.print(table)

@@ -1,0 +1,78 @@
+"""Whether a variant is still the source model: parity, tolerances for devices, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from converter.recipe import Precision
+
+__all__ = ["GOLDEN_CEILING", "Findings", "parity_limit", "tolerance_for", "verdict"]
+
+_HEADROOM = 4.0
+"""Another instruction set sums in another order and rounds elsewhere: integers move by a step or two."""
+_FLOORS = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.INT8: 5e-2}
+"""Tolerance where nothing was measured here, or the difference was none by luck."""
+_PARITY = {Precision.FP32: 1e-3, Precision.FP16: 5e-2}
+"""Greatest difference from the source a faithful conversion may show; integers are judged by the metric."""
+GOLDEN_CEILING = 0.5
+"""A probability off by half says nothing about the answer any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What running a variant in its runtime showed."""
+
+    n: int
+    correct: int
+    source_correct: int
+    agreed: int
+    """Evaluation samples on which the variant gives the source's class, right or wrong."""
+    max_abs: Mapping[str, float]
+    """Greatest difference from the source on the evaluation set, by output."""
+    golden_max_abs: Mapping[str, float]
+    batch_max_abs: float
+    """Greatest difference between a sample alone and in a batch."""
+    failure: str = ""
+    """What raised, if anything did."""
+
+
+def parity_limit(precision: Precision) -> float:
+    """How far from the source's an answer may lie; infinite where the metric decides alone."""
+    return _PARITY.get(precision, math.inf)
+
+
+def tolerance_for(precision: Precision, measured: float | None) -> float:
+    """How far a device's answer to a golden vector may lie from the source's.
+
+    Args:
+        precision: Of the variant.
+        measured: The greatest difference seen here, or None where the variant could not run.
+    """
+    wanted = max(_FLOORS[precision], _HEADROOM * (measured or 0.0))
+    return min(GOLDEN_CEILING, _rounded_up(wanted))
+
+
+def verdict(findings: Findings, precision: Precision, *, max_drop: float) -> str:
+    """Why the variant fails, or an empty string."""
+    if findings.failure:
+        return findings.failure
+    limit = parity_limit(precision)
+    for name, difference in findings.max_abs.items():
+        if not difference <= limit:
+            return f"{name} differs from the source by {difference:.3g}, at most {limit:g} is parity"
+    for name, difference in findings.golden_max_abs.items():
+        if not difference <= GOLDEN_CEILING:
+            return f"{name} differs from the source by {difference:.3g} on a golden vector"
+    drop = (findings.source_correct - findings.correct) / findings.n
+    if drop > max_drop:
+        return f"accuracy drops by {drop:.4f}, at most {max_drop:g} is allowed"
+    return ""
+
+
+def _rounded_up(value: float) -> float:
+    """To one significant digit: a figure derived from one host's noise should not pretend to more."""
+    exponent = math.floor(math.log10(value))
+    digit = math.ceil(round(value / 10**exponent, 6))
+    return float(f"{digit}e{exponent}")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from device_sdk.durable import open_private
 
 __all__ = ["Activity", "read_activity"]
 
@@ -66,7 +69,9 @@ class Activity:
         staged = self._path.with_name(f".{_FILE}.new")
         # A full or read-only disk must not stop the agent over its own diary.
         with contextlib.suppress(OSError):
-            staged.write_text(json.dumps(self._values))
+            descriptor = open_private(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(json.dumps(self._values))
             staged.replace(self._path)
 
 

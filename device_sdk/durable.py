@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from device_sdk.errors import DiskFullError, StoreError
 
-__all__ = ["fsync_directory", "make_folder", "remove_durably", "rename_durably", "write_durably"]
+__all__ = [
+    "NO_SPACE",
+    "fsync_directory",
+    "make_folder",
+    "open_private",
+    "remove_durably",
+    "rename_durably",
+    "store_errors",
+    "write_durably",
+]
 
-_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder for this user alone, with its parents.
+    """Create a folder for this user alone, and those above it that are missing; on disk on return.
 
     Raises:
         StoreError: It cannot be created.
     """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with store_errors(path):
+        path.mkdir(exist_ok=True, mode=0o700)  # not parents=True, which would give those the usual mode
+        fsync_directory(path.parent)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """`os.open` a file that is created, if it is, for this user alone."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system raises into our errors.
+
+    Raises:
+        DiskFullError: There is no room.
+        StoreError: The file system refuses.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        yield
     except OSError as error:
         raise _translated(error, path) from error
 
@@ -34,7 +66,7 @@ def write_durably(path: Path, data: bytes) -> None:
     """
     staged = path.with_name(f".{path.name}.new")
     try:
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = open_private(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
@@ -53,11 +85,9 @@ def rename_durably(source: Path, target: Path) -> None:
     Raises:
         StoreError: The file system refuses; both names are as they were.
     """
-    try:
+    with store_errors(target):
         source.rename(target)
         fsync_directory(target.parent)
-    except OSError as error:
-        raise _translated(error, target) from error
 
 
 def remove_durably(path: Path) -> None:
@@ -66,11 +96,9 @@ def remove_durably(path: Path) -> None:
     Raises:
         StoreError: The file system refuses.
     """
-    try:
+    with store_errors(path):
         path.unlink(missing_ok=True)
         fsync_directory(path.parent)
-    except OSError as error:
-        raise _translated(error, path) from error
 
 
 def fsync_directory(path: Path) -> None:
@@ -83,6 +111,6 @@ def fsync_directory(path: Path) -> None:
 
 
 def _translated(error: OSError, path: Path) -> StoreError:
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         return DiskFullError(f"no room to write {path}; free some space, the update goes on by itself")
     return StoreError(f"{path}: {error.strerror or error}")

@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_sdk.durable import (
+    NO_SPACE,
     fsync_directory,
     make_folder,
     remove_durably,
     rename_durably,
+    store_errors,
     write_durably,
 )
 from device_sdk.errors import DiskFullError, StoreError
@@ -89,7 +91,7 @@ class Store:
         except OSError:
             return False
         if not intact:
-            path.unlink()
+            remove_durably(path)
         return intact
 
     def part(self, sha256: str) -> Path:
@@ -106,7 +108,8 @@ class Store:
         Raises:
             DiskFullError: Less than that and a reserve is free.
         """
-        free = shutil.disk_usage(self.root).free
+        with store_errors(self.root):
+            free = shutil.disk_usage(self.root).free
         if free < needed_bytes + _SPARE_BYTES:
             raise DiskFullError(
                 f"{self.root} needs {needed_bytes} bytes and {_SPARE_BYTES} in reserve, and has {free} free"
@@ -120,16 +123,18 @@ class Store:
             slots.remove_unused()
             for folder in slots.release_folders():
                 kept |= _digests(folder)
-        for path in self.blobs.iterdir():
-            if path.name not in kept and path.suffix != ".part":
-                path.unlink()
+        with store_errors(self.blobs):
+            for path in self.blobs.iterdir():
+                if path.name not in kept and path.suffix != ".part":
+                    path.unlink(missing_ok=True)
 
     def drop_parts(self, keep: Iterable[str] = ()) -> None:
         """Remove unfinished downloads other than those named by digest."""
         wanted = {f"{sha256}.part" for sha256 in keep}
-        for path in self.blobs.glob("*.part"):
-            if path.name not in wanted:
-                path.unlink()
+        with store_errors(self.blobs):
+            for path in self.blobs.glob("*.part"):
+                if path.name not in wanted:
+                    path.unlink(missing_ok=True)
 
 
 class ModelSlots:
@@ -205,11 +210,11 @@ class ModelSlots:
             StoreError: The file system refuses.
         """
         target = self.folder(slot)
-        if target.exists():
-            shutil.rmtree(target)
         staged = self._releases / f".{target.name}.new"
         shutil.rmtree(staged, ignore_errors=True)
         try:
+            if target.exists():
+                shutil.rmtree(target)
             make_folder(staged)
             write_durably(staged / MANIFEST_NAME, manifest)
             for file in files:
@@ -220,6 +225,8 @@ class ModelSlots:
                 fsync_directory(Path(folder))
             rename_durably(staged, target)
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise DiskFullError(f"no room to stage {target.name} in {self._releases}") from error
             raise StoreError(f"{staged}: {error.strerror}: {error.filename}") from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from device_sdk.durable import make_folder, remove_durably, rename_durably, write_durably
+from device_sdk.durable import make_folder, remove_durably, rename_durably, store_errors, write_durably
 from ota_contract.documents import canonical_json, read_document
 from ota_contract.errors import ContractError
 from ota_contract.report import Report, report_from, report_to_json
@@ -37,13 +37,22 @@ class Spool:
         make_folder(self._outgoing)
 
     def drop(self, report: Report) -> None:
-        """Leave a window for the agent to take; any process may. On disk on return."""
+        """Leave a window for the agent to take; any process may. On disk on return.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
         self._write(self._incoming, report)
+        _bound(self._incoming)  # the agent may be long gone
 
     def add(self, report: Report) -> None:
-        """Queue a report for sending; on disk on return."""
+        """Queue a report for sending; on disk on return.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
         self._write(self._outgoing, report)
-        self._bound()
+        _bound(self._outgoing)
 
     def incoming(self) -> Iterator[Queued]:
         """What was dropped and not yet accepted, oldest first."""
@@ -77,15 +86,19 @@ class Spool:
                 data = path.read_bytes()
                 reader = read_document(data, what=path.name, format_=None, max_bytes=_MAX_REPORT_BYTES)
                 yield path, report_from(reader)
-            except (OSError, ContractError):
-                # Torn by a power cut, or taken by the agent meanwhile: there is nothing to send.
-                path.unlink(missing_ok=True)
+            except OSError:
+                continue  # taken by the agent meanwhile, or not to be read just now
+            except ContractError:
+                remove_durably(path)  # torn by a power cut: there is nothing to send
 
-    def _bound(self) -> None:
-        paths = _files(self._outgoing)
+
+def _bound(folder: Path) -> None:
+    paths = _files(folder)
+    with store_errors(folder):
         for path in paths[: max(0, len(paths) - _MAX_QUEUED)]:
             path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    with store_errors(folder):
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

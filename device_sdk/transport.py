@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from device_sdk.durable import NO_SPACE, open_private
 from device_sdk.errors import DigestMismatchError, DiskFullError, MissingFileError, NetworkError, StoreError
 from ota_contract import __version__
 
@@ -27,7 +29,6 @@ _SUCCESS = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_RETRY_AFTER_S = 24 * 3600
 _SHORT_BODY_BYTES = 4096
-_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Transport:
         """Open no connection yet."""
         self._limits = limits or Limits()
         self._monotonic = monotonic
+        self._ending = threading.Event()
         timeout = urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.silence_s)
         # Redirects are refused and retries left to the caller, who knows what a retry costs.
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
@@ -106,8 +108,9 @@ class Transport:
         Raises:
             NetworkError: No complete answer came within `timeout_s` (default: the usual bounds).
         """
+        ends_at = None if timeout_s is None else self._monotonic() + timeout_s
         with self._open("POST", url, headers, body=body, timeout_s=timeout_s) as response:
-            return _answer(response, b"".join(self._chunks(url, response, max_bytes, timeout_s)))
+            return _answer(response, b"".join(self._chunks(url, response, max_bytes, ends_at)))
 
     def download(self, url: str, part: Path, *, length_bytes: int, sha256: str) -> int:
         """Bring a file to `part`, going on where an earlier attempt ended; returns bytes received.
@@ -126,11 +129,15 @@ class Transport:
                 part.unlink()
                 raise DigestMismatchError(f"{url}: the bytes are not the signed ones")
         except OSError as error:
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 part.unlink(missing_ok=True)
                 raise DiskFullError(f"no room for {length_bytes} bytes at {part.parent}") from error
             raise StoreError(f"{part}: {error.strerror or error}") from error
         return received
+
+    def abort(self) -> None:
+        """End transfers under way at their next bytes, and begin none: each fails with NetworkError."""
+        self._ending.set()
 
     def close(self) -> None:
         """Close every connection."""
@@ -146,18 +153,23 @@ class Transport:
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self._open("GET", url, headers) as response:
             if response.status == _RANGE_REFUSED:
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise NetworkError(f"{url}: the server refused to go on at byte {have}; starting over")
             _expect_file(url, response)
-            if response.status != _PARTIAL or not _begins_at(response, have):
+            if response.status != _PARTIAL:
                 have = 0
+            elif not _begins_at(response, have):
+                part.unlink(missing_ok=True)
+                raise NetworkError(
+                    f"{url}: the server sent other bytes than those from {have}; starting over"
+                )
             return self._append(url, response, part, have, length_bytes)
 
     def _append(
         self, url: str, response: urllib3.BaseHTTPResponse, part: Path, have: int, length_bytes: int
     ) -> int:
         received = 0
-        with part.open("r+b" if part.exists() else "w+b") as stream:
+        with os.fdopen(open_private(part, os.O_RDWR | os.O_CREAT), "r+b") as stream:
             stream.truncate(have)
             stream.seek(have)
             try:
@@ -181,6 +193,8 @@ class Transport:
         body: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
+        if self._ending.is_set():
+            raise NetworkError(f"{url}: not asked, the agent is ending")
         options = {} if timeout_s is None else {"timeout": urllib3.Timeout(total=timeout_s)}
         response: urllib3.BaseHTTPResponse | None = None
         try:
@@ -198,7 +212,7 @@ class Transport:
                 **options,  # type: ignore[arg-type]
             )
             yield response
-        except (HTTPError, ConnectionError, TimeoutError) as error:
+        except (HTTPError, ConnectionError, TimeoutError, UnicodeError) as error:
             raise NetworkError(f"{url}: {_cause(error)}") from error
         finally:
             if response is not None:
@@ -209,12 +223,18 @@ class Transport:
         url: str,
         response: urllib3.BaseHTTPResponse,
         max_bytes: int | None,
-        timeout_s: float | None = None,
+        ends_at: float | None = None,
     ) -> Iterator[bytes]:
         limits = self._limits
-        began = since = self._monotonic()
+        since = now = self._monotonic()
         total = recent = 0
-        for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
+        _wait_until(response, ends_at, now)
+        ends_at = now + limits.total_s if ends_at is None else ends_at
+        # read1 gives what has come. read and stream wait for a full chunk, which at one byte a second
+        # is hours within which no limit below would be looked at.
+        while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
+            if self._ending.is_set():
+                raise NetworkError(f"{url}: given up, the agent is ending")
             total += len(chunk)
             recent += len(chunk)
             if max_bytes is not None and total > max_bytes:
@@ -222,14 +242,21 @@ class Transport:
                 raise NetworkError(f"{url}: more than the {max_bytes} bytes expected")
             yield chunk
             now = self._monotonic()
-            if now - began > (timeout_s or limits.total_s):
+            if now > ends_at:
                 response.close()
-                raise NetworkError(f"{url}: not finished within {timeout_s or limits.total_s:g} s")
+                raise NetworkError(f"{url}: not finished in time")
             if now - since > limits.patience_s:
                 if recent < limits.least_bytes_per_s * (now - since):
                     response.close()
                     raise NetworkError(f"{url}: slower than {limits.least_bytes_per_s:g} bytes a second")
                 since, recent = now, 0
+
+
+def _wait_until(response: urllib3.BaseHTTPResponse, ends_at: float | None, now: float) -> None:
+    """Let no read outlast a deadline: waiting for the headers has used some of the time already."""
+    sock = getattr(response.connection, "sock", None)
+    if ends_at is not None and sock is not None:
+        sock.settimeout(max(0.001, ends_at - now))
 
 
 def _let_go(response: urllib3.BaseHTTPResponse) -> None:
@@ -238,8 +265,8 @@ def _let_go(response: urllib3.BaseHTTPResponse) -> None:
     One read, not a drain: an error's short body is there already, and whoever trickles is not waited for.
     """
     with contextlib.suppress(HTTPError, OSError):
-        if response.length_remaining:
-            response.read1(_SHORT_BODY_BYTES)
+        if response.length_remaining is not None:
+            response.read1(_SHORT_BODY_BYTES)  # also of nothing: only then is the connection ready again
         if response.length_remaining == 0 or response.closed:
             response.release_conn()
             return

@@ -7,9 +7,10 @@ import platform
 from collections.abc import Iterable
 from importlib import metadata
 
-__all__ = ["installed_runtimes", "machine_arch", "machine_os", "machine_ram_bytes"]
+__all__ = ["KNOWN_RUNTIMES", "installed_runtimes", "machine_arch", "machine_os", "machine_ram_bytes"]
 
 _DISTRIBUTIONS = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "coreml": "coremltools"}
+KNOWN_RUNTIMES = frozenset(_DISTRIBUTIONS)
 _RUNS_ON = {"coreml": "darwin"}
 
 

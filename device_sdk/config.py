@@ -20,8 +20,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from device_sdk.attributes import installed_runtimes, machine_arch, machine_os, machine_ram_bytes
+from device_sdk.attributes import (
+    KNOWN_RUNTIMES,
+    installed_runtimes,
+    machine_arch,
+    machine_os,
+    machine_ram_bytes,
+)
 from device_sdk.errors import ConfigError
 from ota_contract.device import Attributes, attributes_from
 from ota_contract.documents import Reader, reader_of
@@ -120,11 +127,11 @@ def _refuse_unknown(content: Mapping[str, Any]) -> None:
     for section, known in _KNOWN.items():
         table = content.get(section, {}) if section else content
         if not isinstance(table, Mapping):
-            raise ConfigError(f"[{section}] is a table")
+            raise FormatError(f"[{section}] is a table")
         unknown = sorted(set(table) - known)
         if unknown:
             where = f"[{section}] " if section else ""
-            raise ConfigError(f"{where}{unknown[0]} is not a setting; known are {', '.join(sorted(known))}")
+            raise FormatError(f"{where}{unknown[0]} is not a setting; known are {', '.join(sorted(known))}")
 
 
 def _config_from(reader: Reader, folder: Path) -> Config:
@@ -151,7 +158,12 @@ def _config_from(reader: Reader, folder: Path) -> Config:
 def _device(reader: Reader) -> Attributes:
     """Fill in what the file leaves to the machine."""
     stated: dict[str, Any] = dict(reader.raw("device")) if reader.has("device") else {}
-    allowed = reader.object("device").texts("runtimes", max_items=16) if stated.get("runtimes") else None
+    allowed = reader.object("device").texts("runtimes", max_items=16) if "runtimes" in stated else None
+    unknown = set(allowed or ()) - KNOWN_RUNTIMES
+    if unknown:
+        raise FormatError(
+            f"[device] runtimes: {min(unknown)!r} is none of {', '.join(sorted(KNOWN_RUNTIMES))}"
+        )
     return attributes_from(
         reader_of(
             {
@@ -194,4 +206,11 @@ def _url(reader: Reader, key: str, default: str | None = None) -> str:
     value = reader.text(key, max_length=2048, default=default)
     if not value.startswith(("http://", "https://")):
         reader.fail(key, f"{value!r} does not begin with http:// or https://")
+    try:
+        parts = urlsplit(value)
+        sound = bool(parts.hostname) and parts.port != 0 and value.isascii() and " " not in value
+    except ValueError:
+        sound = False
+    if not sound or parts.query or parts.fragment:
+        reader.fail(key, f"{value!r} is not a URL of a host and a path")
     return value.rstrip("/")

@@ -6,6 +6,7 @@ per store, held by a lock that dies with its process.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -18,11 +19,13 @@ from typing import Self
 
 from device_sdk.activity import Activity
 from device_sdk.config import Config
+from device_sdk.durable import open_private, store_errors
 from device_sdk.enrolment import Enrolment
 from device_sdk.errors import (
     DeviceError,
     DigestMismatchError,
     NetworkError,
+    StoreError,
     StoreLockedError,
     UntrustedMetadataError,
 )
@@ -73,6 +76,14 @@ class Agent:
         self._monotonic = monotonic
         self._store = Store(config.store)
         self._lock = _lock(config)
+        try:
+            self._build()
+        except BaseException:
+            os.close(self._lock)  # whoever mends the cause can start an agent in this very process
+            raise
+
+    def _build(self) -> None:
+        config, monotonic = self._config, self._monotonic
         self._transport = Transport()
         self._spool = Spool(config.store / "reports")
         self._trust = TrustedRepository(
@@ -84,26 +95,31 @@ class Agent:
         )
         enrolment = Enrolment(config, self._transport)
         self._reporter = Reporter(config, self._transport, self._spool, enrolment)
-        journal = Journal(self._spool, clock)
+        self._journal = Journal(self._spool, self._clock)
         self._updaters = {
-            name: ModelUpdater(name, config, self._store, self._trust, self._transport, journal, clock)
+            name: ModelUpdater(
+                name, config, self._store, self._trust, self._transport, self._journal, self._clock
+            )
             for name in config.models
         }
         self._activity = Activity(config.store)
         self._interval_s = self._known_interval_s()
         self._failures = 0
         self._update_failed = False
-        self._next_poll = monotonic() + self._first_poll_s()
-        self._next_report = self._report_not_before = monotonic()
-        for updater in self._updaters.values():
-            updater.judge_trial()  # a crash loop ends here, before anything is loaded
+        self._report_not_before = monotonic()
+        # The first report waits for the first poll: it would be as much of a herd.
+        self._next_poll = self._next_report = monotonic() + self._first_poll_s()
+        self._resume()
 
     def step(self) -> float:
         """Do what is due; returns the seconds until something is.
 
         Failures are kept for `status` and never raised: whatever happens to an update, the app goes on.
         """
-        self._take_windows()
+        try:
+            self._take_windows()
+        except DeviceError as error:  # a full disk, say: polling may be what frees it
+            self._note_failure(error)
         if self._monotonic() >= self._next_poll:
             self.poll()
         if self._monotonic() >= self._next_report:
@@ -120,20 +136,21 @@ class Agent:
     def poll(self) -> str:
         """Ask the server now, and act; returns one sentence on each model."""
         wait = self._interval_s
+        not_before = 0.0
         queued = self._spool.waiting()
         try:
             sentences = self._poll()
             self._failures = 0
             self._activity.succeeded(sentences)
-        except (DeviceError, UnknownFormatError) as error:
-            # A policy of an unknown format means: do nothing until this software knows it.
+        except DeviceError as error:
             self._failures += 1
-            backoff = min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1))
-            wait = max(self._interval_s * backoff, getattr(error, "retry_after_s", None) or 0.0)
+            wait = self._interval_s * min(_LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 16))
+            not_before = getattr(error, "retry_after_s", None) or 0.0
             sentences = str(error)
             self._note_failure(error)
         jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
-        self._next_poll = self._monotonic() + wait * jitter
+        # Told when to come back, devices must not come earlier, nor all at that moment.
+        self._next_poll = self._monotonic() + max(wait * jitter, not_before * (1 + abs(jitter - 1)))
         if self._spool.waiting() > queued:  # an update moved on: say so, unless told to be quiet
             self._next_report = max(self._report_not_before, self._monotonic())
         return sentences
@@ -152,6 +169,10 @@ class Agent:
             if self._reporter.send(live) == 0:
                 break
 
+    def stop(self) -> None:
+        """Let a `step` under way in another thread end soon; a transfer goes on from there next time."""
+        self._transport.abort()
+
     def close(self) -> None:
         """Give up the lock and the connections."""
         self._activity.flush()
@@ -169,16 +190,18 @@ class Agent:
         self._activity.polled(changed=changed)
         attributes = self._reporter.attributes()
         sentences: list[str] = []
-        failure: DeviceError | None = None
+        failure: DeviceError | UnknownFormatError | None = None
         for name, updater in self._updaters.items():
-            policy = self._trust.policy(name)
-            if policy is None:
-                sentences.append(f"{name}: the server has no policy for it yet")
-                continue
-            self._interval_s = self._config.agent.poll_interval_s or policy.poll_interval_s
             try:
+                policy = self._trust.policy(name)
+                if policy is None:
+                    sentences.append(f"{name}: the server has no policy for it yet")
+                    continue
+                self._interval_s = self._config.agent.poll_interval_s or policy.poll_interval_s
                 sentences.append(f"{name}: {updater.converge(policy, attributes)}")
-            except DeviceError as error:  # one model's failure must not keep the others back
+            except (DeviceError, UnknownFormatError) as error:
+                # One model's failure must not keep the others back. A policy of an unknown format means:
+                # do nothing until this software knows it.
                 self._note_failure(error)
                 failure = failure or error
         self._update_failed = failure is not None
@@ -198,7 +221,17 @@ class Agent:
             metadata_refused=isinstance(error, UntrustedMetadataError),
         )
 
+    def _resume(self) -> None:
+        """Tell again where each update stands, and end a crash loop before anything is loaded."""
+        for name, updater in self._updaters.items():
+            try:
+                self._journal.repeat(updater.slots)
+                updater.judge_trial()
+            except DeviceError as error:  # the app goes on, by what can be read, or by the cloud
+                self._note_failure(DeviceError(f"{name}: {error}"))
+
     def _take_windows(self) -> None:
+        self._journal.settle()
         for path, report in self._spool.incoming():
             updater = self._updaters.get(report.name)
             window = report.content
@@ -222,8 +255,9 @@ class Agent:
         updater.slots.write_state(replace(state, update=update))
 
     def _report(self) -> None:
-        wait = self._report_interval_s()
+        wait = self._config.agent.report_interval_s
         try:
+            wait = self._report_interval_s()
             self.report_now()
         except DeviceError as error:
             self._activity.failed(str(error))
@@ -255,8 +289,13 @@ class Agent:
         return agent.report_interval_s
 
     def _live(self) -> dict[ModelName, str]:
-        states = {name: updater.slots.state() for name, updater in self._updaters.items()}
-        return {name: state.live.version for name, state in states.items() if state.live is not None}
+        versions: dict[ModelName, str] = {}
+        for name, updater in self._updaters.items():
+            with contextlib.suppress(StoreError):  # what cannot be read does not run, either
+                live = updater.slots.state().live
+                if live is not None:
+                    versions[name] = live.version
+        return versions
 
     def _first_poll_s(self) -> float:
         """Where in the interval this device polls: a fleet switched on at once must not call at once.
@@ -271,7 +310,8 @@ class Agent:
 
 def _lock(config: Config) -> int:
     path = config.store / "agent.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with store_errors(path):
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import Metadata, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
 from device_sdk.durable import make_folder, write_durably
@@ -79,7 +79,8 @@ class TrustedRepository:
 
         Raises:
             ConfigError: The trust root cannot be read.
-            StoreError: The folder cannot be used.
+            StoreError: The folder cannot be used. A damaged record is not told before `refresh`: it stops
+                updates, and must not keep an app from the release it has.
         """
         self._metadata = folder / "metadata"
         self._record_path = folder / "record.json"
@@ -94,6 +95,7 @@ class TrustedRepository:
         self._targets_url = targets_url
         self._transport = transport
         self._shortcut = shortcut
+        self._damage: StoreError | None = None
         self._record = self._read_record()
         self._updater: Updater | None = None
         self._fetcher = _Fetcher(transport)
@@ -111,7 +113,10 @@ class TrustedRepository:
             UntrustedMetadataError: Verification failed, or the metadata is older than what was seen.
             ExpiredMetadataError: Nothing newer than expired metadata is to be had.
             ClockError: This device's clock is wrong.
+            StoreError: The anti-rollback record is damaged, or cannot be written.
         """
+        if self._damage is not None:
+            raise self._damage
         self._check_clock(now)
         try:
             if self._shortcut and self._is_unchanged(now):
@@ -244,7 +249,6 @@ class TrustedRepository:
         finally:
             etag = self._fetcher.etags.pop(url, "")
             self._fetcher.prepared.clear()
-        self._updater = updater
         versions = self._cached_versions()
         for role, version in versions.items():
             # python-tuf compares with its own files, which a power cut may have emptied.
@@ -252,6 +256,9 @@ class TrustedRepository:
                 raise UntrustedMetadataError(
                     f"{role} is version {version}; {self._record.versions[role]} was trusted before"
                 )
+        expires = self._cached_expiry()
+        if expires is None or now >= expires:  # python-tuf looked at the system's clock, not at ours
+            raise ExpiredMetadataError(f"the server must sign anew: the metadata expired at {expires}")
         self._write_record(
             self._record.updated(
                 etag=etag,
@@ -260,6 +267,7 @@ class TrustedRepository:
                 trusted_time=max(now, self._record.trusted_time or now),
             )
         )
+        self._updater = updater  # only now: whoever asks it for a target trusts all of the above
 
     def _target(self, path: str) -> TargetFile | None:
         if self._updater is None:
@@ -282,11 +290,14 @@ class TrustedRepository:
     def _cached_versions(self) -> dict[str, int]:
         """Versions of what has just been verified and written."""
         try:
+            root = Metadata[Root].from_file(str(self._metadata / "root.json")).signed
             timestamp = Metadata[Timestamp].from_file(str(self._metadata / "timestamp.json")).signed
             targets = Metadata[Targets].from_file(str(self._metadata / "targets.json")).signed
         except Exception as error:
             raise StoreError(f"metadata in {self._metadata} cannot be read back: {error}") from error
         return {
+            # A lost root.json would let the keys in that a newer root took out.
+            "root": root.version,
             "timestamp": timestamp.version,
             "snapshot": timestamp.snapshot_meta.version,
             "targets": targets.version,
@@ -299,7 +310,11 @@ class TrustedRepository:
             return TrustRecord()
         except (OSError, ContractError) as error:
             # Fail closed: without the record a rollback could not be told from a first start.
-            raise StoreError(f"{self._record_path} is damaged: {error}") from error
+            self._damage = StoreError(
+                f"{self._record_path} is damaged ({error}): no updates until it is put back from a backup, "
+                "or the device is provisioned anew"
+            )
+            return TrustRecord()
 
     def _write_record(self, record: TrustRecord) -> None:
         write_durably(self._record_path, dump_record(record))

@@ -19,6 +19,7 @@ from device_sdk.journal import Journal
 from device_sdk.records import ModelState, Refusal, Slot
 from device_sdk.self_test import SelfTestLimits, self_test
 from device_sdk.slots import ModelSlots, Store, files_of
+from device_sdk.state_machine import ACTIVE
 from device_sdk.transport import Transport
 from device_sdk.trust import Manifest, TrustedRepository
 from ota_contract.assignment import Assignment, assign
@@ -161,7 +162,8 @@ class ModelUpdater:
             update is not None
             and update.manifest_sha256 == ref.manifest_sha256
             and update.retry_at is not None
-            and self._clock() < update.retry_at
+            # Not further ahead than any wait: the clock was wrong when that was written.
+            and update.retry_at - timedelta(seconds=_LONGEST_RETRY_S) <= self._clock() < update.retry_at
         ):
             return f"{ref.version} failed ({update.reason}); next attempt at {update.retry_at:%H:%M:%S}"
         return ""
@@ -232,8 +234,7 @@ class ModelUpdater:
     def _check_policy_again(self, task: _Task) -> None:
         """The policy may have been withdrawn while we downloaded: ask once more, just before going live."""
         try:
-            if not self._trust.refresh(self._clock()):
-                return
+            self._trust.refresh(self._clock())
             policy = self._trust.policy(self._name)
         except NetworkError:
             return  # what was signed when we began still is the newest we know
@@ -241,10 +242,9 @@ class ModelUpdater:
             return
         live = self.slots.state().live
         now = assign(policy, task.attributes, live_version=live.version if live else "")
-        if now.release is not None and now.release != task.ref:
-            raise UpdateError(
-                f"the policy changed to {now.release.version} before {task.ref.version} went live"
-            )
+        if now.release != task.ref:
+            named = now.release.version if now.release else "no release"
+            raise UpdateError(f"the policy changed to {named} before {task.ref.version} went live")
 
     def _activate(self, slot: Slot, assignment: Assignment) -> None:
         state = self.slots.state()
@@ -283,8 +283,10 @@ class ModelUpdater:
             self._set_aside(task, UpdateState.FAILED, str(error))
             return
         state = self.slots.state()
-        attempts = state.update.attempts + 1 if state.update else 1
-        wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** (attempts - 1))
+        if state.update is None or state.update.state not in ACTIVE:
+            return  # the offer itself could not be written: the record is of an older update, and stays
+        attempts = state.update.attempts + 1
+        wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
         if isinstance(error, DigestMismatchError):
             self._store.drop_parts()
         self._journal.advance(
@@ -302,9 +304,7 @@ def _holds(slot: Slot, ref: ReleaseRef) -> bool:
 
 
 def _is_refused(refusal: Refusal, assignment: Assignment, ref: ReleaseRef, revision: int) -> bool:
-    """A refusal holds until the policy names the release anew: by another rollout, or without one by a
-    later revision.
-    """
+    """Whether a refusal holds: until another rollout names the release, or without one a later revision."""
     if refusal.manifest_sha256 != ref.manifest_sha256 or refusal.rollout != assignment.rollout:
         return False
     return bool(assignment.rollout) or revision <= refusal.revision

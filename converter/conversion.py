@@ -8,39 +8,23 @@ before has changed.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
-from converter.assembly import (
-    Made,
-    add_variant,
-    created_at,
-    draft_release,
-    golden_file,
-    judged,
-    measured,
-    runs_here,
-)
-from converter.datasets import Datasets, load_datasets
-from converter.errors import PassError, Reason
-from converter.host import Host, this_host
-from converter.jobs import Answer, Job
-from converter.measurements import Key, Measurement, MeasurementCache, default_cache
+from converter.assembly import created_at
+from converter.datasets import load_datasets
+from converter.host import this_host
+from converter.measurements import MeasurementCache, default_cache
 from converter.package_folder import check_output, staged_package
-from converter.passes.measure import CODE_VERSION, THREADS
+from converter.phases import Order, Phases
 from converter.progress import Progress, Silent
-from converter.ranking import ranked
-from converter.recipe import Overrides, Recipe, load_recipe
+from converter.recipe import Overrides, load_recipe
 from converter.report import REPORT_NAME, dump_report
-from converter.routes import KERAS, Pass, check_installed, ordered_passes, version_of
-from converter.schedule import Step, run_steps
+from converter.routes import check_installed, ordered_passes
 from converter.source_file import check_source
 from converter.toolchain import toolchain
-from converter.verification import Findings
 from ota_contract.manifest import (
     MANIFEST_NAME,
     Release,
@@ -51,14 +35,6 @@ from ota_contract.manifest import (
 )
 
 __all__ = ["Conversion", "convert"]
-
-_AT_ONCE = 2
-_REFERENCE = "reference"
-_DISTRIBUTIONS = {
-    Runtime.ONNX: "onnxruntime",
-    Runtime.TFLITE: "ai-edge-litert",
-    Runtime.COREML: "coremltools",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,271 +88,46 @@ def convert(
     Raises:
         ConverterError: Nothing was written, and what was at `output` is still there.
     """
-    recipe = load_recipe(recipe_path, overrides)
-    passes = ordered_passes(recipe.targets)
-    check_installed(passes)
-    check_output(output)
-    source_sha256 = check_source(recipe)
-    sets = load_datasets(recipe)
-    created = created_at(recipe.source, os.environ)
+    order = _accepted(recipe_path, output, overrides or Overrides(), command)
     with (
         tempfile.TemporaryDirectory(prefix="ferry-convert-", ignore_cleanup_errors=True) as work,
         staged_package(output) as package,
         progress or Silent() as told,
     ):
-        run = _Run(
-            recipe=recipe,
-            recipe_path=recipe_path.resolve(),
-            overrides=_absolute(overrides or Overrides()),
-            sets=sets,
-            passes=passes,
-            work=Path(work).resolve(),
-            progress=told,
-            host=this_host(),
-        )
-        made = run.make()
-        draft = run.draft(made, source_sha256, created, toolchain(recipe, passes, command))
-        findings = run.evaluate(draft)
-        release = run.judge(draft, findings)
+        phases = Phases(order, Path(work).resolve(), told)
+        made = phases.make()
+        draft = phases.draft(made)
+        findings = phases.evaluate(draft)
+        release = phases.judge(draft, findings)
         known = cache or default_cache(os.environ)
-        release = run.measure(release, made, known, remeasure=remeasure)
-        release = run.finish(release, package)
-        report = dump_report(
-            recipe, release, made, findings, sets, source_correct=run.source_correct, host=run.host
-        )
+        release = phases.measure(release, made, known, remeasure=remeasure)
+        release = phases.finish(release, package)
+        report = dump_report(order, release, made, findings, source_correct=phases.source_correct)
         (package / REPORT_NAME).write_bytes(report)
         (package / MANIFEST_NAME).write_bytes(dump_release(release))
-    return Conversion(package=output, release=release, seconds=run.seconds)
+    return Conversion(package=output, release=release, seconds=phases.seconds)
 
 
-class _Run:
-    """One conversion's working folder, and the phases that fill it."""
-
-    def __init__(
-        self,
-        *,
-        recipe: Recipe,
-        recipe_path: Path,
-        overrides: Overrides,
-        sets: Datasets,
-        passes: Sequence[Pass],
-        work: Path,
-        progress: Progress,
-        host: Host,
-    ) -> None:
-        self._recipe = recipe
-        self._recipe_path = recipe_path
-        self._overrides = overrides
-        self._sets = sets
-        self._passes = passes
-        self._work = work
-        self._progress = progress
-        self._draft = work / "package"
-        self.host = host
-        self.source_correct = 0
-        self.seconds: dict[str, float] = {}
-        here = [step for step in passes if runs_here(_runtime(step))]
-        progress.begin(1 + len(passes) + 2 * len(here))
-
-    def make(self) -> tuple[Made, ...]:
-        """Ask the source for its answers, and run every pass."""
-        steps = [self._step(_REFERENCE, "ask the source model", _REFERENCE)]
-        makers = {step.target: step.id for step in self._passes}
-        for step in self._passes:
-            after = () if step.source == KERAS else (makers[step.source],)
-            inputs = {"model": self._file(after[0])} if after else {}
-            shown = f"{step.source.id} → {step.target.id}"
-            steps.append(self._step(step.id, shown, step.id, inputs, dict(step.params), after))
-        answers = self._run(steps, at_once=_AT_ONCE)
-        self.source_correct = int(answers[_REFERENCE].facts["correct"])
-        return tuple(
-            Made(step=step, folder=self._out(step.id), facts=answers[step.id].facts) for step in self._passes
-        )
-
-    def draft(
-        self,
-        made: Sequence[Made],
-        source_sha256: str,
-        created: datetime,
-        tools: tuple[tuple[str, str], ...],
-    ) -> Release:
-        """Write a package of everything made, intermediate models too, so that all of it is checked."""
-        self._draft.mkdir()
-        golden = golden_file(self._recipe, self._sets, self._out(_REFERENCE), self._draft)
-        release = draft_release(
-            self._recipe,
-            [add_variant(item, self._draft) for item in made],
-            golden,
-            source_sha256=source_sha256,
-            created=created,
-            toolchain=tools,
-        )
-        (self._draft / MANIFEST_NAME).write_bytes(dump_release(release))
-        return release
-
-    def evaluate(self, release: Release) -> Mapping[str, Findings]:
-        """Run every variant that can run here on the evaluation set and the golden vectors."""
-        inputs = {"package": self._draft, "reference": self._out(_REFERENCE)}
-        steps = [
-            self._step(
-                f"evaluate-{variant.id}",
-                f"evaluate {variant.id}",
-                "evaluate",
-                inputs,
-                {"variant": variant.id},
-            )
-            for variant in release.variants
-            if runs_here(variant.runtime)
-        ]
-        answers = self._run(steps, at_once=_AT_ONCE)
-        return {str(step.job.params["variant"]): self._findings(answers[step.id]) for step in steps}
-
-    def judge(self, release: Release, findings: Mapping[str, Findings]) -> Release:
-        """Give every variant its verdict.
-
-        Raises:
-            PassError: A model on the way to a variant is not the source any more.
-        """
-        variants = [
-            judged(
-                variant,
-                findings[variant.id],
-                self._recipe,
-                self._sets,
-                where=_where(variant.runtime),
-                isa=self.host.isa,
-            )
-            if variant.id in findings
-            else variant
-            for variant in release.variants
-        ]
-        for variant in variants:
-            failed = variant.verification.status is VerificationStatus.FAILED
-            if failed and variant.id not in self._asked():
-                maker = next(step for step in self._passes if step.target.id == variant.id)
-                raise PassError(maker.id, Reason.PARITY, variant.verification.how)
-        return replace(release, variants=tuple(variants))
-
-    def measure(
-        self, release: Release, made: Sequence[Made], cache: MeasurementCache, *, remeasure: bool
-    ) -> Release:
-        """Give every variant that can run here its latency and memory, one after the other."""
-        makers = {item.node.id: item for item in made}
-        variants = []
-        for variant in release.variants:
-            if not runs_here(variant.runtime) or variant.metrics.quality is None:
-                variants.append(variant)
-                continue
-            key = _key(variant, self.host)
-            found = None if remeasure else cache.find(key)
-            if found is None:
-                found = self._measure(variant)
-                cache.keep(key, found)
-            else:
-                self._progress.started(f"measure {variant.id}")
-                self._progress.finished(f"measure {variant.id}", 0.0, "known from before")
-            variants.append(measured(variant, makers[variant.id], found, threads=THREADS, host=self.host.cpu))
-        return replace(release, variants=tuple(variants))
-
-    def finish(self, release: Release, package: Path) -> Release:
-        """Copy what was asked for into the package, and rank it."""
-        asked = self._asked()
-        variants = ranked(variant for variant in release.variants if variant.id in asked)
-        for variant in variants:
-            shutil.copytree(self._draft / "variants" / variant.id, package / "variants" / variant.id)
-        shutil.copyfile(self._draft / release.golden.file.path, package / release.golden.file.path)
-        return replace(release, variants=variants)
-
-    def _measure(self, variant: Variant) -> Measurement:
-        step = self._step(
-            f"measure-{variant.id}",
-            f"measure {variant.id}",
-            "measure",
-            {"package": self._draft},
-            {"variant": variant.id},
-        )
-        facts = self._run([step], at_once=1)[step.id].facts
-        return Measurement(
-            p50_us=facts["p50_us"],
-            p99_us=facts["p99_us"],
-            runs=facts["runs"],
-            resident_bytes=facts["resident_bytes"],
-        )
-
-    def _findings(self, answer: Answer) -> Findings:
-        facts = answer.facts
-        return Findings(
-            n=len(self._sets.evaluation),
-            source_correct=self.source_correct,
-            correct=facts.get("correct", 0),
-            agreed=facts.get("agreed", 0),
-            max_abs=facts.get("max_abs", {}),
-            golden_max_abs=facts.get("golden_max_abs", {}),
-            batch_max_abs=facts.get("batch_max_abs", 0.0),
-            failure=facts["failure"],
-        )
-
-    def _run(self, steps: Sequence[Step], *, at_once: int) -> Mapping[str, Answer]:
-        answers, seconds = run_steps(
-            steps, at_once=at_once, limits=self._recipe.limits, progress=self._progress
-        )
-        self.seconds.update(seconds)
-        return answers
-
-    def _step(
-        self,
-        step_id: str,
-        shown: str,
-        name: str,
-        inputs: Mapping[str, Path] | None = None,
-        params: Mapping[str, object] | None = None,
-        after: tuple[str, ...] = (),
-    ) -> Step:
-        job = Job(
-            name=name,
-            folder=self._work / step_id,
-            recipe_path=self._recipe_path,
-            overrides=self._overrides,
-            inputs=inputs or {},
-            params=params or {},
-        )
-        return Step(id=step_id, shown=shown, job=job, after=after)
-
-    def _asked(self) -> set[str]:
-        return {target.id for target in self._recipe.targets}
-
-    def _out(self, step_id: str) -> Path:
-        return self._work / step_id / "out"
-
-    def _file(self, step_id: str) -> Path:
-        return self._out(step_id) / "model.onnx"
-
-
-def _key(variant: Variant, host: Host) -> Key:
-    return Key(
-        model_sha256=variant.model_file.sha256,
-        runtime=variant.runtime.value,
-        runtime_version=version_of(_DISTRIBUTIONS[variant.runtime]) or "",
-        threads=THREADS,
-        cpu=host.cpu,
-        code_version=CODE_VERSION,
+def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: str) -> Order:
+    """Refuse everything that can be refused before a pass runs."""
+    recipe = load_recipe(recipe_path, overrides)
+    passes = ordered_passes(recipe.targets)
+    check_installed(passes)
+    check_output(output)
+    return Order(
+        recipe=recipe,
+        recipe_path=recipe_path.resolve(),
+        overrides=_absolute(overrides),
+        source_sha256=check_source(recipe),
+        sets=load_datasets(recipe),
+        passes=passes,
+        created=created_at(recipe.source, os.environ),
+        toolchain=toolchain(recipe, passes, command),
+        host=this_host(),
     )
 
 
-def _where(runtime: Runtime) -> str:
-    distribution = _DISTRIBUTIONS[runtime]
-    return f"{distribution} {version_of(distribution)}"
-
-
-def _runtime(step: Pass) -> Runtime:
-    runtime = step.target.format.runtime
-    if runtime is None:
-        raise PassError(step.id, Reason.UNCHANGED, "ends in a source format")
-    return runtime
-
-
 def _absolute(overrides: Overrides) -> Overrides:
-    """Passes run in folders of their own."""
     return replace(
         overrides,
         source=overrides.source and overrides.source.resolve(),

@@ -17,6 +17,7 @@ from converter.archives import ArchiveError, check_archive
 from converter.errors import DataError
 from converter.recipe import Recipe, shown_path
 from edge_runtime.port import AnyArray
+from ota_contract.tensors import DYNAMIC
 
 __all__ = ["LABEL", "Dataset", "Datasets", "load_datasets"]
 
@@ -99,7 +100,8 @@ def _load(recipe: Recipe, name: str, path: Path) -> Dataset:
             raise DataError(f"{shown} has no array `{wanted.input}`; it has {', '.join(arrays) or 'none'}")
         array = raw[wanted.input] = arrays[wanted.input]
         fits = array.ndim == len(wanted.raw_shape) and all(
-            expected in (-1, got) for expected, got in zip(wanted.raw_shape[1:], array.shape[1:], strict=True)
+            expected in (DYNAMIC, got)
+            for expected, got in zip(wanted.raw_shape[1:], array.shape[1:], strict=True)
         )
         if not fits or array.dtype != wanted.raw_datatype.dtype:
             raise DataError(
@@ -119,7 +121,7 @@ def _checked(data: Dataset, shown: str, classes: int) -> Dataset:
     if labels is not None:
         if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
             raise DataError(f"{shown}: `{LABEL}` must be one whole number a sample")
-        if classes and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+        if classes and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
             raise DataError(f"{shown}: `{LABEL}` names classes outside 0…{classes - 1}")
     return data
 

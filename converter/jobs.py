@@ -32,6 +32,8 @@ class Job:
     inputs: Mapping[str, Path]
     """Files and folders made before, by what they are."""
     params: Mapping[str, Any]
+    hides: tuple[str, ...] = ()
+    """Packages that are not to be imported."""
 
     @property
     def out(self) -> Path:
@@ -70,6 +72,7 @@ def write_job(job: Job) -> None:
         "data": _text(overrides.data),
         "inputs": {key: str(path) for key, path in job.inputs.items()},
         "params": dict(job.params),
+        "hides": job.hides,
     }
     (job.folder / _JOB).write_text(json.dumps(value))
 
@@ -89,6 +92,7 @@ def read_job(folder: Path) -> Job:
         ),
         inputs={key: Path(path) for key, path in value["inputs"].items()},
         params=value["params"],
+        hides=tuple(value["hides"]),
     )
 
 

@@ -44,7 +44,7 @@ def requirements(
             version = max(_first(_ONNX_OPSETS, facts["opset"]), _first(_ONNX_IRS, facts["ir"]), key=_numbers)
         case Runtime.TFLITE:
             stated = _numbers(facts["min_runtime_version"]) or (0,)
-            version = _first(_TFLITE, (stated + (0,))[:2])
+            version = _first(_TFLITE, (*stated, 0)[:2])
         case Runtime.COREML:
             version = ""  # the operating system brings it, so its version is the system's
     # Not measured: the weights once as they are and once as the compiler lays them out.

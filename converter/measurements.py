@@ -7,7 +7,6 @@ conversion other bytes. `docs/adr/0003-latency-is-measured-once-per-host.md` has
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Mapping

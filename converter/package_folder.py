@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -70,11 +69,11 @@ def _replace(staging: Path, output: Path) -> None:
     check_output(output)  # again: minutes have passed
     # POSIX swaps no two folders; between the two renames the old package is under its other name.
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
-    os.replace(output, old / output.name)
+    output.rename(old / output.name)
     try:
         staging.rename(output)
     except OSError:
-        os.replace(old / output.name, output)
+        (old / output.name).rename(output)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 from converter.errors import ConverterError, PassError, Reason
+from converter.hidden import hide
 from converter.jobs import Answer, read_job, write_answer
 from ota_contract.errors import FerryError
 
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     folder = Path(argv[0])
     job = read_job(folder)
+    for name in job.hides:
+        hide(name)
     try:
         module = importlib.import_module(f"converter.passes.{job.name}")
         answer = Answer(facts=module.run(job))

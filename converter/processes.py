@@ -6,6 +6,7 @@ and never touches, and the out-of-memory killer might choose somebody else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,10 +98,8 @@ def _resident_bytes(pid: int) -> int:
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # also what the process itself may have started
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
 
 

@@ -11,9 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from converter.assembly import Made
-from converter.datasets import Datasets
-from converter.host import Host
 from converter.intervals import ppm, wilson_interval
+from converter.phases import Order
 from converter.recipe import Recipe
 from converter.routes import node_of, route_to
 from converter.verification import Findings, parity_limit
@@ -26,16 +25,15 @@ _FORMAT = "ferry.report/1"
 
 
 def dump_report(
-    recipe: Recipe,
+    order: Order,
     release: Release,
     made: Sequence[Made],
     findings: Mapping[str, Findings],
-    sets: Datasets,
     *,
     source_correct: int,
-    host: Host,
 ) -> bytes:
     """The report's bytes."""
+    recipe, sets = order.recipe, order.sets
     n = len(sets.evaluation)
     low, high = wilson_interval(source_correct, n, recipe.goal.confidence)
     value = {
@@ -43,7 +41,7 @@ def dump_report(
         "model": str(release.name),
         "version": release.version,
         "goal": asdict(recipe.goal),
-        "host": asdict(host),
+        "host": asdict(order.host),
         "datasets": {
             data.name: {"n": len(data), "sha256": data.sha256()}
             for data in (sets.calibration, sets.evaluation, sets.golden)

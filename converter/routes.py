@@ -72,6 +72,8 @@ class Pass:
     params: Mapping[str, str | int | bool] = field(default_factory=dict)
     calibrated: bool = False
     """Whether it looks at the calibration set."""
+    hides: tuple[str, ...] = ()
+    """Packages its tools would import for nothing, where they are installed."""
 
 
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
@@ -124,6 +126,7 @@ PASSES: tuple[Pass, ...] = (
         needs=("tensorflow", "coremltools"),
         reason="coremltools' TensorFlow frontend; half floats are what the Neural Engine computes in",
         params={"minimum_deployment_target": "iOS16"},
+        hides=("torch",),  # coremltools imports it eagerly: seconds, and hundreds of megabytes
     ),
 )
 

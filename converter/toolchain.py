@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -40,5 +39,5 @@ def command_line(words: Sequence[str]) -> str:
 
     A package must not tell where on which machine it was made, nor differ because of it.
     """
-    text = " ".join(PurePath(word).name if os.path.isabs(word) else word for word in words)
+    text = " ".join(PurePath(word).name if PurePath(word).is_absolute() else word for word in words)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -12,17 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import coremltools as ct
 import numpy as np
-
-from converter.passes.hidden import hide
-
-hide("torch")  # coremltools would import it, for seconds, and this route has no use for it
-
-import coremltools as ct  # noqa: E402
-from coremltools.converters.mil.frontend.tensorflow import ops  # noqa: E402
-from coremltools.converters.mil.frontend.tensorflow.tf_op_registry import register_tf_op  # noqa: E402
-from coremltools.converters.mil.mil import types  # noqa: E402
-from coremltools.proto import Model_pb2  # noqa: E402
+from coremltools.converters.mil.frontend.tensorflow import ops
+from coremltools.converters.mil.frontend.tensorflow.tf_op_registry import register_tf_op
+from coremltools.converters.mil.mil import types
+from coremltools.proto import Model_pb2
 
 from converter.errors import PassError, Reason
 from converter.jobs import Job
@@ -40,20 +35,10 @@ _IDENTIFIERS = uuid.UUID("0f1e5f86-5d1e-5f6a-9d57-6c0f3f6f8f11")
 """A namespace of our own: identifiers are made from paths instead of chance."""
 
 
-_cast = ops.Cast
-
-
-@register_tf_op(override=True)  # type: ignore[untyped-decorator] # no types
-def Cast(context: Any, node: Any) -> None:  # noqa: ANN401, N802 - the registry goes by the name
-    """Take small integers for INT32: what fits them fits it, and Core ML has no other at this target."""
-    if node.attr["DstT"] in (types.uint8, types.int8, types.uint16, types.int16):
-        node.attr["DstT"] = types.int32
-    _cast(context, node)
-
-
 def run(job: Job) -> Mapping[str, Any]:
     """Write `<model>.mlpackage`; the facts describe it."""
     recipe = job.recipe()
+    _take_small_integers()
     traced = trace(open_model(job, recipe), recipe, batch=1, as_float=True)
     model = ct.convert(
         [traced.concrete],
@@ -77,6 +62,19 @@ def run(job: Job) -> Mapping[str, Any]:
         "constants_half": halves,
         "minimum_deployment_target": job.params["minimum_deployment_target"],
     }
+
+
+def _take_small_integers() -> None:
+    """Let the frontend cast to small integers as to INT32: what fits them fits it, and it has no other."""
+    original = ops.Cast
+
+    def cast(context: Any, node: Any) -> None:  # noqa: ANN401
+        if node.attr["DstT"] in (types.uint8, types.int8, types.uint16, types.int16):
+            node.attr["DstT"] = types.int32
+        original(context, node)
+
+    cast.__name__ = "Cast"  # the registry goes by the function's name
+    register_tf_op(override=True)(cast)
 
 
 def _input(plan: InputPlan) -> Any:  # noqa: ANN401 - coremltools is untyped

@@ -65,6 +65,8 @@ def verdict(findings: Findings, precision: Precision, *, max_drop: float) -> str
     for name, difference in findings.golden_max_abs.items():
         if not difference <= GOLDEN_CEILING:
             return f"{name} differs from the source by {difference:.3g} on a golden vector"
+    if not findings.batch_max_abs <= _FLOORS[precision]:
+        return f"a sample in a batch is answered {findings.batch_max_abs:.3g} apart from the same one alone"
     drop = (findings.source_correct - findings.correct) / findings.n
     if drop > max_drop:
         return f"accuracy drops by {drop:.4f}, at most {max_drop:g} is allowed"

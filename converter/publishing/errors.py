@@ -5,6 +5,7 @@ PublishError
 ├── LoginError              no server or token to publish with
 ├── ServerUnreachableError  the server does not answer; what was uploaded stays there
 ├── PublishRefusedError     the server refused, with its own reason
+├── ReleaseExistsError      the version is published, with other bytes
 └── ForeignMetadataError    what the server wants signed is not what this publisher signed last
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "LoginError",
     "PublishError",
     "PublishRefusedError",
+    "ReleaseExistsError",
     "ServerUnreachableError",
 ]
 
@@ -47,6 +49,10 @@ class PublishRefusedError(PublishError):
         self.status = status
         self.kind = kind
         self.offset = offset
+
+
+class ReleaseExistsError(PublishError):
+    """The version is published with other bytes; releases are immutable, and nothing was sent."""
 
 
 class ForeignMetadataError(PublishError):

@@ -18,7 +18,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.api.serialization import SerializationError
 from tuf.api.serialization.json import JSONSerializer
 
-from converter.publishing.errors import ForeignMetadataError, KeyFileError
+from converter.publishing.errors import ForeignMetadataError, KeyFileError, ReleaseExistsError
 from ota_contract.manifest import Release
 from ota_contract.names import release_target
 
@@ -68,10 +68,17 @@ def add_release(key: PublisherKey, current: bytes, release: Release, manifest: b
 
     Raises:
         ForeignMetadataError: `current` is not signed with this key.
+        ReleaseExistsError: The version is published with other bytes.
     """
     metadata = _verified(key, current)
     path = release_target(release.name, release.version)
-    metadata.signed.targets[path] = TargetFile.from_data(path, manifest, ["sha256"])
+    target = TargetFile.from_data(path, manifest, ["sha256"])
+    if metadata.signed.targets.get(path, target).hashes != target.hashes:
+        raise ReleaseExistsError(
+            f"{release.name} {release.version} is published already, with other bytes; releases are "
+            "immutable, so convert again with a new version"
+        )
+    metadata.signed.targets[path] = target
     metadata.signed.version += 1
     metadata.signed.expires = (now + _LIFETIME).replace(microsecond=0)
     metadata.sign(key.signer)

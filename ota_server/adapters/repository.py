@@ -127,6 +127,10 @@ class TufRepository:
             raise UntrustedMetadataError(f"{role} has expired already ({signed.expires}); check the clock")
         if signed.delegations is not None:
             raise UntrustedMetadataError(f"{role} delegates, which a publisher cannot")
+        for path, target in signed.targets.items():
+            if target.hashes.keys() != {"sha256"}:
+                # Devices check every digest given, and look for the file under the first of them.
+                raise UntrustedMetadataError(f"{role} pins {path} by other digests than SHA-256 alone")
         return _entries(signed)
 
     def publish_release(self, publisher: str, metadata: bytes, path: str, manifest: bytes) -> None:
@@ -174,6 +178,9 @@ class TufRepository:
                     {"custom": policy_to_json(replace(policy, revision=revision))},
                 )
                 changed[role].signed.targets[target.path] = target
+                empty = self._target_path(target.path, _EMPTY_SHA256)
+                if not empty.exists():  # Ferry's devices do not fetch it, but any TUF client may
+                    write_durably(empty, b"")
             self._publish({role: self._write_next(role, metadata) for role, metadata in changed.items()})
 
     def keep_fresh(self) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_any_cut_into_chunks_gives_the_same_blob(
     root = tmp_path_factory.mktemp("blobs")
     store = FolderBlobs(root / "blobs", root / "uploads")
     bounds = [0, *sorted(cuts), len(DATA)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         if store.length_bytes(DIGEST) is None:
             assert store.offset("vision", DIGEST) == start
             assert store.append("vision", DIGEST, start, DATA[start:end], len(DATA)) == end

@@ -66,7 +66,7 @@ class Caller:
         response = self._pool.request(
             method,
             url,
-            body=data,  # type: ignore[arg-type] # urllib3 sends an iterable in chunks
+            body=data,  # an iterable is sent in chunks
             headers={**self._headers, **kind, **(headers or {})},
             redirect=False,
             decode_content=False,

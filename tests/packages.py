@@ -16,7 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["RECIPE", "REPOSITORY", "cache_environment", "digits_model", "digits_package"]
+__all__ = [
+    "RECIPE",
+    "REPOSITORY",
+    "cache_environment",
+    "digits_model",
+    "digits_package",
+    "made_once",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = REPOSITORY / "models" / "digits" / "recipe.toml"
@@ -28,7 +35,7 @@ def digits_model(session: Path, *, epochs: int = 8, gain_table: bool = False) ->
     """A folder with `digits.keras` and its data sets, as `models/digits/train.py` writes them."""
     name = f"digits-model-{epochs}{'-gain' if gain_table else ''}"
     arguments = ["--epochs", str(epochs), *(["--gain-table"] if gain_table else [])]
-    with _made_once(session, name) as (folder, there):
+    with made_once(session, name) as (folder, there):
         if not there:
             _run(session, str(_TRAIN), "--out", str(folder), *arguments)
     return folder
@@ -37,7 +44,7 @@ def digits_model(session: Path, *, epochs: int = 8, gain_table: bool = False) ->
 def digits_package(session: Path, *, epochs: int = 8, gain_table: bool = False) -> Path:
     """The package `ferry convert` makes of it; do not write into it."""
     model = digits_model(session, epochs=epochs, gain_table=gain_table)
-    with _made_once(session, model.name.replace("model", "package")) as (folder, there):
+    with made_once(session, model.name.replace("model", "package")) as (folder, there):
         if not there:
             _run(session, *_CONVERT, str(RECIPE), "-o", str(folder), *_inputs(model))
     return folder
@@ -69,7 +76,7 @@ def _run(session: Path, *arguments: str) -> None:
 
 
 @contextmanager
-def _made_once(session: Path, name: str) -> Iterator[tuple[Path, bool]]:
+def made_once(session: Path, name: str) -> Iterator[tuple[Path, bool]]:
     """A folder, and whether it was made before; a block that raises leaves it to be made again."""
     marker = session / f"{name}.done"
     with (session / f"{name}.lock").open("w") as lock:

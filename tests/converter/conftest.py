@@ -1,0 +1,77 @@
+"""The digits model, its package, odd models, and the command as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ferry_cli.__main__ import main
+from tests.packages import cache_environment, digits_model, digits_package, made_once
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Ferry = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder all test processes of this run share."""
+    return tmp_path_factory.getbasetemp().parent
+
+
+@pytest.fixture(scope="session")
+def model(session: Path) -> Path:
+    """What `models/digits/train.py` wrote."""
+    return digits_model(session)
+
+
+@pytest.fixture(scope="session")
+def package(session: Path) -> Path:
+    """What `ferry convert` made of it."""
+    return digits_package(session)
+
+
+@pytest.fixture(scope="session")
+def odd_models(session: Path, model: Path) -> Path:
+    """Models nobody should convert, or not without care."""
+    with made_once(session, "odd-models") as (folder, there):
+        if not there:
+            script = Path(__file__).with_name("odd_models.py")
+            command = [sys.executable, str(script), str(model / "digits.keras"), str(folder)]
+            subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def ferry(
+    tmp_path: Path,
+    session: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Ferry:
+    """Run `ferry …` in a folder of its own, with temporary files where the test can see them."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("FERRY_CACHE", cache_environment(session)["FERRY_CACHE"])
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | os.PathLike[str]) -> Outcome:
+        code = main([os.fspath(argument) for argument in arguments])
+        return Outcome(code, *capsys.readouterr())
+
+    return run

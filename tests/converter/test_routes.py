@@ -1,0 +1,62 @@
+"""Routes are data: every variant the dialect can name is made, or refused by name."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from converter.errors import RouteError
+from converter.recipe import Precision, Target
+from converter.routes import (
+    KERAS,
+    PASSES,
+    Format,
+    Node,
+    Pass,
+    check_installed,
+    node_of,
+    ordered_passes,
+    route_to,
+)
+from ota_contract.manifest import Runtime
+
+
+def test_every_pass_has_its_module() -> None:
+    for step in PASSES:
+        assert importlib.util.find_spec(f"converter.passes.{step.id}") is not None
+
+
+def test_integer_onnx_comes_from_float_onnx() -> None:
+    target = Target(runtime=Runtime.ONNX, precision=Precision.INT8)
+    assert [step.id for step in route_to(node_of(target))] == ["keras_to_onnx", "onnx_to_onnx_int8"]
+
+
+def test_shared_passes_run_once_and_first() -> None:
+    targets = [
+        Target(runtime=Runtime.ONNX, precision=precision) for precision in (Precision.INT8, Precision.FP32)
+    ]
+    assert [step.id for step in ordered_passes(targets)] == ["keras_to_onnx", "onnx_to_onnx_int8"]
+
+
+def test_a_variant_without_a_route_is_refused() -> None:
+    with pytest.raises(RouteError, match="no route gives tflite-fp16; this version makes tflite-fp32,"):
+        node_of(Target(runtime=Runtime.TFLITE, precision=Precision.FP16))
+
+
+def test_the_shortest_chain_wins_and_dead_ends_are_said() -> None:
+    nodes = [Node(format=Format.ONNX, layout=str(index), precision=Precision.FP32) for index in range(4)]
+
+    def step(source: Node, target: Node) -> Pass:
+        return Pass(id=f"{source.layout}{target.layout}", source=source, target=target, needs=(), reason="")
+
+    graph = [step(KERAS, nodes[0]), step(nodes[0], nodes[1]), step(nodes[1], nodes[2]), step(KERAS, nodes[2])]
+    assert [item.id for item in route_to(nodes[2], passes=graph)] == [f"{KERAS.layout}2"]
+    with pytest.raises(RouteError, match="no route"):
+        route_to(nodes[3], passes=graph)
+
+
+def test_what_is_missing_is_named_before_anything_runs() -> None:
+    absent = Pass(id="x", source=KERAS, target=KERAS, needs=("numpy", "no-such-package"), reason="")
+    with pytest.raises(RouteError, match=r"x needs no-such-package: pip install 'edge-ferry\[keras\]'"):
+        check_installed([absent])

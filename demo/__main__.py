@@ -62,8 +62,9 @@ def _run(build: Path, devices: int, *, keep: bool) -> None:
     work = build / "work"
     shutil.rmtree(build, ignore_errors=True)
     work.mkdir(parents=True)
-    # A cache of its own, so that a demonstration measures and leaves nothing behind.
-    children = Children(build / "logs", {"FERRY_CACHE": str(work / "cache"), "PYTHONUNBUFFERED": "1"})
+    # Cache and login of its own: it leaves nothing behind, and the person's own login stays.
+    own = {"FERRY_CACHE": work / "cache", "FERRY_CONFIG": work / "credentials.json"}
+    children = Children(build / "logs", {name: str(path) for name, path in own.items()})
     teller = Teller()
     journey = Journey(work, children, teller, devices=devices)
     kept = False

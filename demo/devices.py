@@ -74,6 +74,7 @@ token_file = "{site.enrolment_token}"
 url = "{site.cloud}"
 
 [agent]
+poll_interval_s = 1
 report_interval_s = 1
 """
     )

@@ -25,12 +25,12 @@ class FleetManager:
     """Somebody with a fleet manager's token."""
 
     def __init__(self, children: Children, ferry: Path, credentials: Credentials, model: str) -> None:
-        """Send nothing yet."""
+        """Log in."""
         self._children = children
         self._ferry = ferry
         self._model = model
-        self._credentials = credentials
         self._client = Client(credentials)
+        children.run("login", ferry, "login", credentials.server, typed=credentials.token)
 
     def draft(self, version: str, *options: str) -> str:
         """Draft a rollout; returns its id."""
@@ -89,7 +89,6 @@ class FleetManager:
             time.sleep(_LOOK_EVERY_S)
 
     def _run(self, action: str, *arguments: str) -> str:
-        server = ("--server", self._credentials.server, "--json")
-        text = self._children.run(f"rollout {action}", self._ferry, "rollout", action, *arguments, *server)
+        text = self._children.run(f"rollout {action}", self._ferry, "rollout", action, *arguments, "--json")
         rollout: dict[str, Any] = json.loads(text)
         return str(rollout["id"])

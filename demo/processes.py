@@ -71,14 +71,14 @@ class Children:
         with self._lock:
             return [pid for pid, process in self._running.items() if process.poll() is None]
 
-    def run(self, name: str, *command: str | Path) -> str:
-        """Run a command to its end; returns what it printed.
+    def run(self, name: str, *command: str | Path, typed: str = "") -> str:
+        """Run a command to its end, giving it `typed` on stdin; returns what it printed.
 
         Raises:
             StepError: It failed; the message is the last line it wrote to stderr.
         """
         process = self._start(name, command)
-        output, _ = process.communicate()
+        output, _ = process.communicate(typed)
         with self._lock:
             self._running.pop(process.pid, None)
         if process.returncode != 0:

@@ -39,6 +39,7 @@ from device_sdk.updater import ModelUpdater
 from ota_contract.assignment import Arm
 from ota_contract.errors import UnknownFormatError
 from ota_contract.names import ModelName
+from ota_contract.policy import Policy
 from ota_contract.report import UpdateState, Window
 
 __all__ = ["Agent"]
@@ -190,18 +191,28 @@ class Agent:
         self._activity.polled(changed=changed)
         attributes = self._reporter.attributes()
         sentences: list[str] = []
+        policies: list[tuple[ModelName, Policy]] = []
         failure: DeviceError | UnknownFormatError | None = None
-        for name, updater in self._updaters.items():
+        # One model's failure must not keep the others back. A policy of an unknown format means: do
+        # nothing until this software knows it.
+        for name in self._updaters:
             try:
                 policy = self._trust.policy(name)
-                if policy is None:
-                    sentences.append(f"{name}: the server has no policy for it yet")
-                    continue
-                self._interval_s = self._config.agent.poll_interval_s or policy.poll_interval_s
-                sentences.append(f"{name}: {updater.converge(policy, attributes)}")
             except (DeviceError, UnknownFormatError) as error:
-                # One model's failure must not keep the others back. A policy of an unknown format means:
-                # do nothing until this software knows it.
+                self._note_failure(error)
+                failure = failure or error
+                continue
+            if policy is None:
+                sentences.append(f"{name}: the server has no policy for it yet")
+            else:
+                policies.append((name, policy))
+        if failure is None:
+            self._trust.settle()
+        for name, policy in policies:
+            self._interval_s = self._config.agent.poll_interval_s or policy.poll_interval_s
+            try:
+                sentences.append(f"{name}: {self._updaters[name].converge(policy, attributes)}")
+            except (DeviceError, UnknownFormatError) as error:
                 self._note_failure(error)
                 failure = failure or error
         self._update_failed = failure is not None

@@ -84,7 +84,7 @@ class TrustedRepository:
         """
         self._metadata = folder / "metadata"
         self._record_path = folder / "record.json"
-        make_folder(self._metadata)
+        make_folder(self._metadata / "root_history")  # python-tuf would make it for all users
         try:
             self._root = trust_root.read_bytes()
         except OSError as error:
@@ -98,6 +98,7 @@ class TrustedRepository:
         self._damage: StoreError | None = None
         self._record = self._read_record()
         self._updater: Updater | None = None
+        self._unsettled_etag = ""
         self._fetcher = _Fetcher(transport)
 
     @property
@@ -126,6 +127,15 @@ class TrustedRepository:
             self._updater = None
             raise
         return True
+
+    def settle(self) -> None:
+        """Say that every policy of this refresh has been read, and is in the record.
+
+        Only from now on does an unchanged timestamp prove that nothing changed: a crash or a lost link
+        between the two would else leave the device with the policies before for a day.
+        """
+        if self._unsettled_etag and self._record.etag != self._unsettled_etag:
+            self._write_record(self._record.updated(etag=self._unsettled_etag))
 
     def policy(self, name: ModelName) -> Policy | None:
         """The rollout policy of a model; None where the server has none.
@@ -259,9 +269,10 @@ class TrustedRepository:
         expires = self._cached_expiry()
         if expires is None or now >= expires:  # python-tuf looked at the system's clock, not at ours
             raise ExpiredMetadataError(f"the server must sign anew: the metadata expired at {expires}")
+        self._unsettled_etag = etag
         self._write_record(
             self._record.updated(
-                etag=etag,
+                etag="",
                 refreshed=now,
                 versions=versions,
                 trusted_time=max(now, self._record.trusted_time or now),

@@ -77,6 +77,8 @@ def _problem(
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> JSONResponse:
+    # The detail may quote a key of the request, and JSON can say half a surrogate pair where UTF-8 cannot.
+    detail = detail.encode(errors="backslashreplace").decode()
     content = {"type": kind, "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
     return JSONResponse(content, status_code=status, media_type=PROBLEM_TYPE, headers=headers)
 
@@ -98,7 +100,9 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     return _problem(422, detail or "the request is malformed")
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error.__cause__, FerryError):  # raised while FastAPI was reading the body
+        return await _ferry_error(request, error.__cause__)
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     detail = error.detail if isinstance(error, HTTPException) else ""

@@ -96,7 +96,7 @@ def test_arbitrary_bytes_are_refused(kind: str) -> None:
 def test_a_document_with_flipped_bytes_is_read_or_refused(kind: str) -> None:
     parse, documents = DOCUMENTS[kind]
 
-    @settings(max_examples=50)
+    @settings(max_examples=40)
     @given(documents, st.data())
     def fuzz(document: bytes, data: st.DataObject) -> None:
         mutated = bytearray(document)
@@ -113,7 +113,7 @@ def test_a_document_with_flipped_bytes_is_read_or_refused(kind: str) -> None:
 def test_a_document_with_one_wrong_value_is_read_or_refused(kind: str) -> None:
     parse, documents = DOCUMENTS[kind]
 
-    @settings(max_examples=80)
+    @settings(max_examples=60)
     @given(documents, st.data())
     def fuzz(document: bytes, data: st.DataObject) -> None:
         value = json.loads(document)

@@ -74,6 +74,11 @@ def test_a_model_is_two_names_and_one_slash(text: str) -> None:
         parse_model(text)
 
 
+def test_a_model_without_its_publisher_is_told_how_to_write_it() -> None:
+    with pytest.raises(InvalidNameError, match="model 'digits' is not written publisher/model"):
+        parse_model("digits")
+
+
 @given(names(), names(), versions())
 def test_targets_and_roles_never_leave_their_publisher(publisher: str, model: str, version: str) -> None:
     name = ModelName(publisher, model)

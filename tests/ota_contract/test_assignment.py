@@ -74,6 +74,13 @@ def test_a_bucket_below_the_threshold_has_the_candidate_and_no_other(
     assert assignment.reason
 
 
+def test_a_device_whose_bucket_is_the_threshold_is_not_below_it() -> None:
+    device = in_bucket(1, 10_000)
+    number = bucket("r1", device.device_id)
+    assert assign(policy(rule(threshold_bp=number)), device).arm is Arm.CONTROL
+    assert assign(policy(rule(threshold_bp=number + 1)), device).arm is Arm.CANDIDATE
+
+
 def test_no_and_all_devices_are_reached_at_the_ends() -> None:
     assert candidates(0) == set()
     assert candidates(10_000) == {device.device_id for device in FLEET}

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, func, insert, select
 
 from ota_contract.assignment import Arm
 from ota_contract.documents import reader_of
@@ -32,13 +31,18 @@ class SqlReports:
         self._connection = connection
 
     def add(self, device_id: str, new: Sequence[Report], now: datetime) -> int:
-        """Keep those not known yet; the unique index, not a look beforehand, tells which."""
-        if not new:
-            return 0
-        statement = sqlite.insert(reports).on_conflict_do_nothing(index_elements=["device", "id"])
-        before = self._total(device_id)
-        self._connection.execute(statement, [_row(device_id, report, now) for report in new])
-        return self._total(device_id) - before
+        """Keep those not known yet; within the exclusive transaction a look beforehand tells which."""
+        ids = {report.id for report in new}
+        query = select(reports.c.id).where(reports.c.device == device_id, reports.c.id.in_(ids))
+        known = set(self._connection.execute(query).scalars())
+        rows = []
+        for report in new:
+            if report.id not in known:
+                known.add(report.id)  # a batch may hold one twice
+                rows.append(_row(device_id, report, now))
+        if rows:
+            self._connection.execute(insert(reports), rows)
+        return len(rows)
 
     def counts(self, rollout: Rollout) -> ReportCounts:
         """Add up a rollout's reports."""
@@ -57,15 +61,11 @@ class SqlReports:
         query = (
             select(reports.c.document)
             .where(reports.c.device == device_id)
-            .order_by(reports.c.at.desc(), reports.c.number.desc())
+            .order_by(reports.c.number.desc())
             .limit(most)
         )
         documents = self._connection.execute(query).scalars()
         return [report_from(reader_of(document, what="stored report")) for document in documents]
-
-    def _total(self, device_id: str) -> int:
-        query = select(func.count()).select_from(reports).where(reports.c.device == device_id)
-        return int(self._connection.execute(query).scalar_one())
 
     def _arms(self, rollout: Rollout) -> dict[str, ArmCounts]:
         query = (
@@ -79,22 +79,20 @@ class SqlReports:
         }
 
     def _latest_states(self, rollout: Rollout) -> list[str]:
-        """The last state each exposed device reached; a retry that succeeds makes up for a failure."""
-        place = (
-            func.row_number()
-            .over(partition_by=reports.c.device, order_by=(reports.c.at.desc(), reports.c.number.desc()))
-            .label("place")
-        )
-        transitions = (
-            select(reports.c.state, place)
+        """The last state each exposed device reached; a retry that succeeds makes up for a failure.
+
+        The last to arrive, not the latest by the device's clock: NTP sets clocks back in mid-update.
+        """
+        last = (
+            select(func.max(reports.c.number))
             .where(
                 reports.c.rollout == rollout.id,
                 reports.c.arm == Arm.CANDIDATE.value,
                 reports.c.state.in_(_BEGAN),
             )
-            .subquery()
+            .group_by(reports.c.device)
         )
-        query = select(transitions.c.state).where(transitions.c.place == 1)
+        query = select(reports.c.state).where(reports.c.number.in_(last))
         return list(self._connection.execute(query).scalars())
 
 

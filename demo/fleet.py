@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from device_sdk import Ferry
-from ota_contract.errors import FerryError
+from device_sdk import Ferry, NoAnswerError
 
 __all__ = ["main"]
 
@@ -85,8 +84,8 @@ class Fleet:
 def _ask(ferry: Ferry, image: Any) -> None:  # noqa: ANN401 - an array
     try:
         ferry.model(_MODEL).predict({_INPUT: image})
-    except FerryError:
-        return  # nothing could answer: an app would show its user so; the counts are in the reports
+    except NoAnswerError:
+        return  # an app would show its user so; the counts are in the reports
 
 
 def main(argv: list[str]) -> int:

@@ -55,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _answer(ferry: Ferry, model: str, inputs: dict[str, AnyArray]) -> None:
-    from ota_contract.errors import FerryError  # noqa: PLC0415
+    from device_sdk.errors import NoAnswerError  # noqa: PLC0415
 
     try:
         ferry.model(model).predict(inputs)
-    except FerryError:
-        return  # nothing could answer: the counts in the reports say so
+    except NoAnswerError:
+        return  # the counts in the reports say so; an input that does not fit ends the command
 
 
 def _rows(path: Path) -> Iterator[dict[str, AnyArray]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from demo.errors import StepError
 from demo.processes import Children
+from demo.telling import Teller
 from ferry_cli.client import Client
 from ota_contract.bucketing import bucket
 from ota_contract.credentials import Credentials
@@ -68,20 +68,23 @@ class FleetManager:
         """Turn a rollout back by hand."""
         self._run("rollback", rollout)
 
-    def follow(self, rollout: str, tell: Callable[[str], None], *, within_s: float) -> dict[str, Any]:
-        """Wait for a rollout's end, telling every change of its reason.
+    def follow(self, rollout: str, teller: Teller, *, within_s: float) -> dict[str, Any]:
+        """Wait for a rollout's end, telling every change of its state and percentage.
 
         Raises:
             StepError: It did not end in time.
         """
         deadline = time.monotonic() + within_s
-        told = ""
+        told: tuple[object, ...] = ()
         while True:
             current: dict[str, Any] = self._client.get("rollouts", rollout)
             line = f"{current['percent_bp'] / 100:g} %  {current['state']}: {current['why']}"
-            if line != told:
-                tell(line)
-                told = line
+            milestone = (current["state"], current["percent_bp"])
+            if milestone == told:
+                teller.update(line)
+            else:
+                teller.say(line)
+                told = milestone
             if current["state"] in _FINAL:
                 return current
             if time.monotonic() > deadline:

@@ -213,7 +213,7 @@ class Journey:
         else:
             rollout = manager.draft_reaching(version, fleet.ids, _FIRST_STAGE_BP, *options)
         manager.start(rollout)
-        ended = manager.follow(rollout, self._teller.say, within_s=_ROLLOUT_WAIT_S)
+        ended = manager.follow(rollout, self._teller, within_s=_ROLLOUT_WAIT_S)
         self.summary.rollouts.append(
             {
                 "release": version,
@@ -229,7 +229,8 @@ class Journey:
         def on_it(status: Mapping[str, Mapping[str, Any]]) -> int:
             return Counter(fleet.live(status).values())[version]
 
-        *_, count = fleet.wait(f"everybody on {version}", on_it, within_s=_FLEET_WAIT_S)
+        for count in fleet.wait(f"everybody on {version}", on_it, within_s=_FLEET_WAIT_S):
+            self._teller.update(f"{count} of {len(fleet.ids)} devices run {version}")
         self._teller.say(f"{count} of {len(fleet.ids)} devices run {version}")
 
     def _fall_back(self, fleet: Field) -> None:
@@ -254,7 +255,7 @@ class Journey:
             manager.start(rollout)
             refused = self._count_refusals(fleet, "blobs")
             manager.roll_back(rollout)
-            manager.follow(rollout, self._teller.say, within_s=_ROLLOUT_WAIT_S)
+            manager.follow(rollout, self._teller, within_s=_ROLLOUT_WAIT_S)
         return refused
 
     def _tamper_with_metadata(self, fleet: Field, before: Mapping[str, Any]) -> dict[str, int]:

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["Teller"]
+
+_LINE_EVERY_S = 5.0
 
 
 class Teller:
@@ -22,6 +25,8 @@ class Teller:
         self._console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
         self._began = time.monotonic()
         self._number = 0
+        self._updated = self._began
+        self._status = self._console.status("working")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -29,9 +34,18 @@ class Teller:
         self._number += 1
         began = time.monotonic()
         self._console.print(f"[bold]{self._number:>2}  {title}[/bold]")
-        with self._console.status("working"):
+        with self._console.status("working") as self._status:
             yield
         self.say(f"done in {time.monotonic() - began:.1f} s")
+
+    def update(self, text: str) -> None:
+        """What is being waited for: beside the spinner on a terminal, a line now and then elsewhere."""
+        now = time.monotonic()
+        if self._console.is_terminal:
+            self._status.update(escape(text))
+        elif now - self._updated >= _LINE_EVERY_S:
+            self._updated = now
+            self.say(text)
 
     def say(self, text: str) -> None:
         """One line below the current step."""

@@ -168,7 +168,7 @@ def write(out: Path, model: keras.Model, splits: Mapping[str, Split]) -> None:
         images, labels = splits[name]
         # Nobody labels what a device sees, and `ferry-device run --feed` takes the file as it is.
         arrays = {"image": images} if name == "field" else {"image": images, "label": labels}
-        np.savez(out / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+        np.savez(out / f"{name}.npz", **arrays)
 
 
 def _canonical(archive: bytes) -> bytes:

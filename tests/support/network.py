@@ -319,8 +319,8 @@ def wrong_length(delta: int) -> Fault:
 
 
 def endless(reply: Reply) -> None:
-    """Never stop sending."""
-    reply.endless = True
+    """Never stop sending, as if that were the file."""
+    reply.status, reply.endless = 200, True
 
 
 def trickle(pause_s: float) -> Fault:

@@ -11,9 +11,15 @@ from enum import Enum
 
 from ota_contract.bucketing import bucket
 from ota_contract.device import Attributes, condition_attributes
-from ota_contract.policy import STANDARD_TRIAL, Policy, ReleaseRef, Rule, Trial
+from ota_contract.policy import STANDARD_TRIAL, Policy, ReleaseRef, Rule, Strategy, Trial
 
 __all__ = ["Arm", "Assignment", "assign"]
+
+
+_TAKES_OVER = (Strategy.RECREATE, Strategy.CANARY)
+"""Strategies in which the candidate answers. Under one this code does not run, a device stays on the base:
+a release that was only to be watched must never answer instead.
+"""
 
 
 class Arm(Enum):
@@ -59,7 +65,7 @@ def assign(policy: Policy, device: Attributes, *, live_version: str = "") -> Ass
 
 def _by_rule(rule: Rule, device: Attributes, live_version: str) -> Assignment | None:
     base = _base(rule)
-    if rule.candidate is None:
+    if rule.candidate is None or rule.strategy not in _TAKES_OVER:
         return base
     number = bucket(rule.salt, device.device_id)
     if number >= rule.threshold_bp:

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from ota_contract.bucketing import bucket
 from ota_contract.conditions import EVERYONE, parse_condition
 from ota_contract.device import Attributes
 from ota_contract.names import ModelName
-from ota_contract.policy import Policy, ReleaseRef, Rule, Trial
+from ota_contract.policy import Policy, ReleaseRef, Rule, Strategy, Trial
 from tests.ota_contract.contract_strategies import attributes, device_ids, policies, rules
 
 OLD = ReleaseRef(version="1.0.0", counter=1, manifest_sha256="1" * 64)
@@ -160,6 +161,13 @@ def test_whom_no_rule_matches_keeps_what_it_runs() -> None:
         assignment = assign(several, Attributes(device_id="a"), live_version="1.0.0")
         assert (assignment.release, assignment.arm) == (None, Arm.NONE)
         assert "no cohort" in assignment.reason
+
+
+@pytest.mark.parametrize("strategy", [Strategy.SHADOW, Strategy.AB_TEST, Strategy.BLUE_GREEN])
+def test_a_strategy_not_run_here_leaves_the_device_on_the_base(strategy: Strategy) -> None:
+    """A release that was only to be watched must not answer instead."""
+    assignment = assign(policy(rule(strategy=strategy, threshold_bp=10_000)), in_bucket(0, 10_000))
+    assert (assignment.release, assignment.arm) == (OLD, Arm.NONE)
 
 
 def test_the_trial_comes_with_the_release() -> None:

@@ -62,9 +62,11 @@ def self_test(folder: Path, variant_id: str, *, threads: int, limits: SelfTestLi
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise SelfTestError(f"the self-test ended with {done.returncode} and no result") from error
-    if "passed" not in answer:
-        raise SelfTestError(str(answer.get("error", "the self-test failed"))[:300])
-    return int(answer["passed"])
+    passed = answer.get("passed") if isinstance(answer, dict) else None
+    if not isinstance(passed, int):
+        error_text = answer.get("error") if isinstance(answer, dict) else None
+        raise SelfTestError(str(error_text or "the self-test gave no result")[:300])
+    return passed
 
 
 def _child(argv: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from ota_contract.inference_protocol import (
 
 if TYPE_CHECKING:
     from edge_runtime.port import AnyArray
+    from ota_contract.tensors import Tensor
 
 __all__ = ["CloudModel"]
 
@@ -55,13 +56,17 @@ class CloudModel:
         self._closed_again_at = 0.0
 
     def infer(
-        self, inputs: Mapping[str, AnyArray], timeout_s: float | None
+        self,
+        inputs: Mapping[str, AnyArray],
+        timeout_s: float | None,
+        signature: Sequence[Tensor] | None = None,
     ) -> tuple[dict[str, AnyArray], str]:
         """Ask the endpoint; returns outputs by name, and the version that gave them.
 
         Args:
             inputs: Arrays by signature name.
             timeout_s: What is left of the caller's deadline; None for the configured time.
+            signature: What the outputs must be; None where this device has no release to tell.
 
         Raises:
             CloudError: The breaker is open, no answer came in time, or it was not a proper one.
@@ -69,9 +74,10 @@ class CloudModel:
         budget = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         if budget <= 0:
             raise CloudError("no time was left to ask the cloud")
+        body = _request(inputs)
         self._check_breaker()
         try:
-            answer = self._ask(inputs, budget)
+            answer = self._ask(body, budget, signature)
         except (NetworkError, ProtocolError) as error:
             self._note(failed=True)
             raise CloudError(f"cloud: {error}") from error
@@ -81,14 +87,16 @@ class CloudModel:
         self._note(failed=False)
         return answer
 
-    def _ask(self, inputs: Mapping[str, AnyArray], budget_s: float) -> tuple[dict[str, AnyArray], str]:
-        from edge_runtime.arrays import from_value, to_value  # noqa: PLC0415 - numpy only with a model
-        from edge_runtime.errors import InputError  # noqa: PLC0415
+    def _ask(
+        self, body: bytes, budget_s: float, signature: Sequence[Tensor] | None
+    ) -> tuple[dict[str, AnyArray], str]:
+        from edge_runtime.arrays import from_value  # noqa: PLC0415 - numpy only with a model
+        from edge_runtime.errors import InferenceError, InputError  # noqa: PLC0415
+        from edge_runtime.signature import check_outputs  # noqa: PLC0415
 
-        request = InferRequest(inputs=tuple(to_value(name, array) for name, array in inputs.items()))
         answer = self._transport.send(
             self._url,
-            dump_request(request),
+            body,
             headers={"Content-Type": CONTENT_TYPE},
             max_bytes=MAX_MESSAGE_BYTES,
             timeout_s=budget_s,
@@ -97,9 +105,14 @@ class CloudModel:
             raise CloudError(f"cloud: HTTP {answer.status}: {problem_of(answer)}")
         try:
             response = parse_response(answer.body)
-            return {value.name: from_value(value) for value in response.outputs}, response.model_version
-        except InputError as error:
+            outputs = {value.name: from_value(value) for value in response.outputs}
+            check_outputs(signature or (), outputs)
+        except (InputError, InferenceError) as error:
             raise CloudError(f"cloud: {error}") from error
+        for tensor in signature or ():
+            if outputs[tensor.name].dtype != tensor.datatype.dtype:
+                raise CloudError(f"cloud: output {tensor.name} is not {tensor.datatype.value}")
+        return outputs, response.model_version
 
     def _check_breaker(self) -> None:
         with self._lock:
@@ -117,3 +130,15 @@ class CloudModel:
             self._failures = self._failures + 1 if failed else 0
             opens = self._failures >= _OPEN_AFTER
             self._closed_again_at = self._monotonic() + _OPEN_FOR_S if opens else 0.0
+
+
+def _request(inputs: Mapping[str, AnyArray]) -> bytes:
+    """The request's body; what cannot be carried is the caller's fault, not the endpoint's."""
+    from edge_runtime.arrays import to_value  # noqa: PLC0415 - numpy only with a model
+
+    try:
+        return dump_request(
+            InferRequest(inputs=tuple(to_value(name, array) for name, array in inputs.items()))
+        )
+    except ProtocolError as error:
+        raise CloudError(f"cloud: not asked: {error}") from error

@@ -40,6 +40,20 @@ class Counts:
             if cause in (FallbackCause.ERROR, FallbackCause.INVALID_OUTPUT):
                 self._errors += 1
 
+    def give_back(self, report: Report) -> None:
+        """Count what `take` gave once more: it could not be kept."""
+        window = report.content
+        if not isinstance(window, Window):
+            return
+        with self._lock:
+            self._began = min(self._began, window.started)
+            self._live += window.answered_by.get(AnsweredBy.LIVE, 0)
+            self._errors += window.errors
+            self._causes.update(window.fallbacks)
+            self._answered.update(
+                {link: count for link, count in window.answered_by.items() if link is not AnsweredBy.LIVE}
+            )
+
     def take(self, name: ModelName, slot: Slot) -> Report | None:
         """The counts as a report, beginning anew; None if nothing was counted."""
         now = datetime.now(UTC)

@@ -86,6 +86,8 @@ class Ferry:
     def close(self) -> None:
         """Stop the agent where it stands and let go of the models; nothing durable is lost."""
         self._ending.set()
+        if self._agent is not None:
+            self._agent.stop()
         self._thread.join()
         with self._lock:
             for model in self._models.values():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from device_sdk.cloud import CloudModel
 from device_sdk.counts import Counts
@@ -25,9 +26,12 @@ from ota_contract.report import AnsweredBy, FallbackCause, UpdateState
 if TYPE_CHECKING:
     from edge_runtime.port import AnyArray, LoadedModel
     from ota_contract.manifest import Release
+    from ota_contract.tensors import Tensor
 
 __all__ = ["Answer", "Model"]
 
+_LOG = logging.getLogger("ferry")
+_T = TypeVar("_T")
 _WORKERS = 4
 _CLOUD_SHARE = 0.5
 """Of a deadline, kept for the cloud; a local model rarely needs the other half."""
@@ -80,9 +84,10 @@ class Model:
         self._live: _Loaded | None = None
         self._previous: _Loaded | None = None
         self._missing = "no release is installed yet"
-        self._seen = 0
+        self._seen: tuple[int, ...] = ()
+        self._closed = False
         self._swap = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"ferry-{name.model}")
         self._flushed = time.monotonic()
         self.reload()
 
@@ -103,11 +108,7 @@ class Model:
             return self._fall_back(
                 None, _Failure(cause=FallbackCause.MISSING, reason=self._missing), inputs, began, deadline_ms
             )
-        outcome = (
-            self._attempt(live, inputs)
-            if deadline_ms is None
-            else self._attempt_within(live, inputs, deadline_ms)
-        )
+        outcome = self._attempt_live(live, inputs, deadline_ms)
         if isinstance(outcome, _Failure):
             return self._fall_back(live, outcome, inputs, began, deadline_ms)
         live.counts.answered_live()
@@ -120,12 +121,20 @@ class Model:
             latency_ms=(time.perf_counter() - began) * 1e3,
         )
 
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The signature's inputs; empty while no release is loaded."""
+        live = self._live
+        return () if live is None else live.release.inputs
+
     def reload(self) -> None:
         """Follow the store: swap in what is live there. Requests in flight end on what they began with."""
         stamp = self._stamp()
         if stamp == self._seen and self._live is not None:
             return
         with self._swap:
+            if self._closed:
+                return
             try:
                 state = self._slots.state()
             except StoreError as error:
@@ -150,19 +159,25 @@ class Model:
 
     def close(self) -> None:
         """Hand over the counts and let go of the models; a start that ends here was no crash."""
-        live, self._live, self._previous = self._live, None, None
-        self._missing = "the model was closed"
+        with self._swap:
+            self._closed = True
+            live, self._live, self._previous = self._live, None, None
+            self._missing = "the model was closed"
         if live is not None:
             self._hand_over(live)
             if live.start is not None:
                 self._slots.forget_start_of(live.start)
-        if self._workers is not None:
-            self._workers.shutdown(wait=False, cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _hand_over(self, loaded: _Loaded) -> None:
         report = loaded.counts.take(self.name, loaded.slot)
-        if report is not None:
+        if report is None:
+            return
+        try:
             self._spool.drop(report)
+        except StoreError as error:  # a full disk must not end the app; the counts wait for room
+            _LOG.warning("%s: counts are kept in memory: %s", self.name, error)
+            loaded.counts.give_back(report)
 
     def _adopt(self, slot: Slot | None, *, on_trial: bool) -> None:
         live = self._live
@@ -180,8 +195,9 @@ class Model:
     def _load(self, slot: Slot, *, on_trial: bool) -> _Loaded | None:
         from edge_runtime.loading import load  # noqa: PLC0415 - numpy and a runtime, only now
 
-        start = self._slots.note_start() if on_trial else None
         try:
+            # Without the note a crash loop would go unseen, so a release on trial waits for room for it.
+            start = self._slots.note_start() if on_trial else None
             installed = self._slots.installed(slot)
             model = load(installed.release, installed.variant, installed.folder, threads=self._threads)
         except FerryError as error:
@@ -211,20 +227,29 @@ class Model:
             return _Failure(cause=FallbackCause.INVALID_OUTPUT, reason=str(error))
         return outputs
 
-    def _attempt_within(
-        self, loaded: _Loaded, inputs: Mapping[str, AnyArray], deadline_ms: float
+    def _attempt_live(
+        self, live: _Loaded, inputs: Mapping[str, AnyArray], deadline_ms: float | None
     ) -> dict[str, AnyArray] | _Failure:
-        """Attempt in a worker; a runtime cannot be interrupted, so one that is late is left behind."""
-        if self._workers is None:
-            self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"ferry-{self.name.model}")
-        share = _CLOUD_SHARE if self._cloud is not None else 1.0
-        future: Future[dict[str, AnyArray] | _Failure] = self._workers.submit(self._attempt, loaded, inputs)
-        try:
-            return future.result(timeout=deadline_ms / 1e3 * share)
-        except FutureTimeoutError:
-            future.cancel()
-            reason = f"no answer within {deadline_ms * share:g} of {deadline_ms:g} ms"
+        if deadline_ms is None:
+            return self._attempt(live, inputs)
+        share = deadline_ms * (_CLOUD_SHARE if self._cloud is not None else 1.0)
+        outcome = self._within(share / 1e3, lambda: self._attempt(live, inputs))
+        if outcome is None:
+            reason = f"no answer within {share:g} of {deadline_ms:g} ms"
             return _Failure(cause=FallbackCause.DEADLINE, reason=reason)
+        return outcome
+
+    def _within(self, timeout_s: float, work: Callable[[], _T]) -> _T | None:
+        """Work in another thread, or None when it is late: a runtime can be left behind, not interrupted."""
+        try:
+            future: Future[_T] = self._workers.submit(work)
+        except RuntimeError:  # closed in this moment
+            return None
+        try:
+            return future.result(timeout=timeout_s)
+        except (FutureTimeoutError, CancelledError):
+            future.cancel()
+            return None
 
     def _fall_back(
         self,
@@ -237,7 +262,7 @@ class Model:
         reasons = {AnsweredBy.LIVE.value: failure.reason}
         answer = None
         if failure.cause is not FallbackCause.DEADLINE:  # the previous release would be as late
-            answer = self._by_previous(inputs, failure, reasons)
+            answer = self._by_previous_within(inputs, failure, reasons, began, deadline_ms)
         if answer is None:
             answer = self._by_cloud(inputs, failure, reasons, began, deadline_ms)
         if live is not None:
@@ -246,6 +271,24 @@ class Model:
             told = "; ".join(f"{link}: {reason}" for link, reason in reasons.items())
             raise NoAnswerError(f"{self.name}: nothing could answer ({told})", reasons=reasons)
         return replace(answer, latency_ms=(time.perf_counter() - began) * 1e3)
+
+    def _by_previous_within(
+        self,
+        inputs: Mapping[str, AnyArray],
+        failure: _Failure,
+        reasons: dict[str, str],
+        began: float,
+        deadline_ms: float | None,
+    ) -> Answer | None:
+        if deadline_ms is None:
+            return self._by_previous(inputs, failure, reasons)
+        told: dict[str, str] = {}  # its own: a worker left behind must not write into ours
+        left = deadline_ms / 1e3 - (time.perf_counter() - began)
+        share = left * (_CLOUD_SHARE if self._cloud is not None else 1.0)
+        answer = self._within(share, lambda: self._by_previous(inputs, failure, told))
+        if answer is None:
+            reasons.update(told or {AnsweredBy.PREVIOUS.value: "no answer within the deadline"})
+        return answer
 
     def _by_previous(
         self, inputs: Mapping[str, AnyArray], failure: _Failure, reasons: dict[str, str]
@@ -269,6 +312,9 @@ class Model:
     def _load_previous(self, reasons: dict[str, str]) -> _Loaded | None:
         """The previous release, loaded when it is first needed."""
         with self._swap:
+            if self._previous is None and self._closed:
+                reasons[AnsweredBy.PREVIOUS.value] = self._missing
+                return None
             if self._previous is None:
                 try:
                     slot = self._slots.state().previous
@@ -297,7 +343,9 @@ class Model:
             return None
         left = None if deadline_ms is None else deadline_ms / 1e3 - (time.perf_counter() - began)
         try:
-            outputs, version = self._cloud.infer(inputs, left)
+            known = self._live or self._previous
+            signature = known.release.outputs if known is not None else None
+            outputs, version = self._cloud.infer(inputs, left, signature)
         except CloudError as error:
             reasons[AnsweredBy.CLOUD.value] = str(error)
             return None
@@ -310,11 +358,13 @@ class Model:
             latency_ms=0.0,
         )
 
-    def _stamp(self) -> int:
+    def _stamp(self) -> tuple[int, ...]:
+        """Tells one state.json from the next: two may bear one time, but never lie in one place."""
         try:
-            return self._slots.state_path.stat().st_mtime_ns
+            status = self._slots.state_path.stat()
         except OSError:
-            return -1
+            return (-1,)
+        return (status.st_mtime_ns, status.st_ino, status.st_size)
 
 
 def _same(one: Slot, other: Slot) -> bool:

@@ -50,7 +50,7 @@ class Reply:
     """Between single bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Seen:
     """One request and what went back."""
 
@@ -168,21 +168,18 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self._reply(method, headers, body)
         for fault in faults:
             fault(reply)
-        sent = 0
-        try:
-            sent = self._send(reply)
-        finally:
-            proxy.seen.append(
-                Seen(
-                    method=method,
-                    path=self.path,
-                    range=self.headers.get("Range", ""),
-                    status=reply.status,
-                    sent_bytes=sent,
-                    body=body,
-                    authorization=self.headers.get("Authorization", ""),
-                )
-            )
+        planned = reply.body if reply.send_bytes is None else reply.body[: reply.send_bytes]
+        seen = Seen(
+            method=method,
+            path=self.path,
+            range=self.headers.get("Range", ""),
+            status=reply.status,
+            sent_bytes=len(planned),
+            body=body,
+            authorization=self.headers.get("Authorization", ""),
+        )
+        proxy.seen.append(seen)  # before the client can know of the answer
+        seen.sent_bytes = self._send(reply)
 
     def _faults(self) -> list[Fault]:
         found = []

@@ -28,7 +28,6 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
-from tuf.api.serialization import SerializationError
 from tuf.api.serialization.json import JSONSerializer
 
 from ota_contract.documents import canonical_json
@@ -113,7 +112,7 @@ class TufRepository:
             self._load("targets", Targets).signed.verify_delegate(
                 role, parsed.signed_bytes, parsed.signatures
             )
-        except (TufError, SerializationError, SecurityError, ValueError) as error:
+        except (TufError, SecurityError, ValueError) as error:
             raise UntrustedMetadataError(
                 f"{role} is not signed with {publisher}'s key ({error}); publish with the key the operator "
                 "gave this publisher"
@@ -276,7 +275,7 @@ class TufRepository:
     def _parse(self, file: str, kind: type[_Signed]) -> Metadata[_Signed]:
         try:
             metadata: Metadata[_Signed] = Metadata.from_bytes(self._read(file))
-        except SerializationError as error:
+        except TufError as error:
             raise RepositoryError(f"{self._metadata / file} is damaged: {error}") from error
         if not isinstance(metadata.signed, kind):
             raise RepositoryError(f"{self._metadata / file} is {metadata.signed.type} metadata")

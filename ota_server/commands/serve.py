@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from ota_server.settings import Settings
 __all__ = ["configure", "run"]
 
 _MEBIBYTE = 1024 * 1024
+_GRACE_S = 5
+"""Seconds that requests under way are given at the end; an interrupted upload goes on later."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,18 +73,28 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(settings)
     listener = _listen(arguments.host, arguments.port)
+    # A long keep-alive spares polling devices their TCP handshakes.
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    # Uvicorn raises the signal again once it has shut down: a service that was told to stop has not failed.
+    signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
     url = f"http://{arguments.host}:{listener.getsockname()[1]}"
     line = json.dumps({"url": url}) if arguments.json else f"serving {arguments.data} at {url}"
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-    # A long keep-alive spares polling devices their TCP handshakes.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=75)
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
     return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=1024)
-    except OSError as error:
-        raise SetupError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(f"cannot listen on {host}:{port}: {reason}; try --port 0") from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def _create(arguments: argparse.Namespace) -> None:
     from ota_server.operations.access import create_token  # noqa: PLC0415
 
     principal = Principal(name=arguments.name, role=Role(arguments.role), publisher=arguments.publisher)
-    token = create_token(open_registry(arguments.data), principal, lambda: datetime.now(UTC))
+    with closing(open_registry(arguments.data)) as registry:
+        token = create_token(registry, principal, lambda: datetime.now(UTC))
     _say(arguments, {"name": arguments.name, "role": arguments.role, "token": token}, token)
 
 
@@ -58,6 +60,8 @@ def _list(arguments: argparse.Namespace) -> None:
     from ota_server.adapters.registry import open_registry  # noqa: PLC0415
     from ota_server.operations.access import list_tokens  # noqa: PLC0415
 
+    with closing(open_registry(arguments.data)) as registry:
+        tokens = list_tokens(registry)
     rows = [
         {
             "name": record.principal.name,
@@ -65,7 +69,7 @@ def _list(arguments: argparse.Namespace) -> None:
             "publisher": record.principal.publisher,
             "created": record.created.isoformat(timespec="seconds"),
         }
-        for record in list_tokens(open_registry(arguments.data))
+        for record in tokens
     ]
     lines = [
         f"{row['name']:<20} {row['role']:<14} {row['publisher'] or '–':<14} {row['created']}" for row in rows
@@ -77,7 +81,8 @@ def _revoke(arguments: argparse.Namespace) -> None:
     from ota_server.adapters.registry import open_registry  # noqa: PLC0415
     from ota_server.operations.access import revoke_token  # noqa: PLC0415
 
-    revoke_token(open_registry(arguments.data), arguments.name)
+    with closing(open_registry(arguments.data)) as registry:
+        revoke_token(registry, arguments.name)
     _say(arguments, {"revoked": arguments.name}, f"revoked {arguments.name}")
 
 

@@ -22,11 +22,13 @@ from converter.jobs import Answer, Job, read_answer, write_job
 from converter.pass_process import ENVIRONMENT
 from converter.recipe import Limits
 
-__all__ = ["run_job"]
+__all__ = ["keep_log", "run_job"]
 
 _POLL_S = 0.05
 _ROOT = Path(__file__).resolve().parent.parent
 _MEBIBYTE = 2**20
+_TOLD = (Reason.SOURCE, Reason.NOT_FINITE, Reason.CANCELLED)
+"""Failures whose message says it all: a tool's log would add noise."""
 
 
 def run_job(job: Job, *, limits: Limits, cancelled: threading.Event) -> Answer:
@@ -38,9 +40,11 @@ def run_job(job: Job, *, limits: Limits, cancelled: threading.Event) -> Answer:
         cancelled: Set by another thread to end the process.
 
     Raises:
-        PassError: It failed. Its process is gone, and the log is kept outside the job's folder.
+        PassError: It failed. Its process is gone; `log` is in the job's folder.
     """
     write_job(job)
+    scratch = job.folder / "tmp"  # what tools leave in the temporary folder goes with the job's
+    scratch.mkdir()
     with job.log.open("wb") as log:
         # A session of its own: Ctrl-C reaches us alone, and we end the process and what it started.
         process = subprocess.Popen(  # noqa: S603 - our own module
@@ -49,7 +53,7 @@ def run_job(job: Job, *, limits: Limits, cancelled: threading.Event) -> Answer:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=job.folder,
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(_ROOT), "TMPDIR": str(scratch)},
             start_new_session=True,
         )
     try:
@@ -64,6 +68,17 @@ def run_job(job: Job, *, limits: Limits, cancelled: threading.Event) -> Answer:
     if answer.reason is not None:
         raise _error(job, answer.reason, answer.message)
     return answer
+
+
+def keep_log(error: PassError) -> PassError:
+    """The same error with its log where the end of the conversion does not remove it."""
+    if error.log is None:
+        return error
+    handle, name = tempfile.mkstemp(prefix=f"ferry-{error.pass_name}-", suffix=".log")
+    os.close(handle)
+    kept = Path(name)
+    shutil.copyfile(error.log, kept)
+    return PassError(error.pass_name, error.reason, error.message, log=kept)
 
 
 def _watch(
@@ -110,10 +125,5 @@ def _death(code: int) -> str:
 
 
 def _error(job: Job, reason: Reason, message: str) -> PassError:
-    kept = None
-    if reason is not Reason.CANCELLED and job.log.is_file() and job.log.stat().st_size:
-        handle, name = tempfile.mkstemp(prefix=f"ferry-{job.name}-", suffix=".log")
-        os.close(handle)
-        kept = Path(name)
-        shutil.copyfile(job.log, kept)
-    return PassError(job.name, reason, message, log=kept)
+    told = reason in _TOLD or not job.log.is_file() or not job.log.stat().st_size
+    return PassError(job.name, reason, message, log=None if told else job.log)

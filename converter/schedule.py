@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from converter.errors import PassError, Reason
 from converter.jobs import Answer, Job
-from converter.processes import run_job
+from converter.processes import keep_log, run_job
 from converter.progress import Progress
 from converter.recipe import Limits
 
@@ -49,10 +49,12 @@ def run_steps(
                 for future in done:
                     step = running.pop(future)
                     answers[step.id], seconds[step.id] = future.result()
-        except BaseException:  # Ctrl-C, too: the threads end their processes before the pool is left
+        except BaseException as error:  # Ctrl-C, too: the threads end their processes before this is left
             cancelled.set()
             for future in running:
                 future.cancel()
+            if isinstance(error, PassError):
+                raise keep_log(error) from error
             raise
     return answers, seconds
 

@@ -100,12 +100,20 @@ def _check_config(config: object, shown: str) -> None:
                 f"{shown} has a Lambda layer{f' ({name})' if name else ''}, which holds code; "
                 "rebuild it from Keras layers or keras.ops, and save again"
             )
-        module = item.get("module")
-        if isinstance(kind, str) and isinstance(module, str) and module.split(".")[0] not in _SAFE_ROOTS:
+        if isinstance(kind, str) and (owner := _foreign_owner(item)):
             raise SourceError(
-                f"{shown} needs {module}.{kind}, which is code outside Keras; "
+                f"{shown} needs {owner}.{kind}, which is code outside Keras; "
                 "rebuild it from Keras layers, and save again"
             )
+
+
+def _foreign_owner(item: Mapping[str, Any]) -> str:
+    """Who would have to bring the code of a serialised object, if it is not Keras."""
+    module, registered = item.get("module"), item.get("registered_name")
+    if isinstance(module, str) and module.split(".")[0] not in _SAFE_ROOTS:
+        return module
+    # Registered by its author as `package>name`; Keras's own classes have no package there.
+    return registered.partition(">")[0] if isinstance(registered, str) and ">" in registered else ""
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:

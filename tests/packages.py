@@ -1,9 +1,8 @@
 """The digits model and its package, made once per test session and shared by all its processes.
 
-  package = digits_package(tmp_path_factory.getbasetemp().parent)
+  package = digits_package(session_folder(tmp_path_factory))
 
-With pytest-xdist every worker has a folder of its own below that one; a lock file keeps the second
-worker waiting until the first has trained and converted.
+A lock file keeps the second worker of pytest-xdist waiting until the first has trained and converted.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 __all__ = [
     "RECIPE",
     "REPOSITORY",
@@ -23,12 +24,20 @@ __all__ = [
     "digits_model",
     "digits_package",
     "made_once",
+    "session_folder",
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = REPOSITORY / "models" / "digits" / "recipe.toml"
 
 _TRAIN = REPOSITORY / "models" / "digits" / "train.py"
+
+
+def session_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder all processes of this run share, and no other run does."""
+    base = factory.getbasetemp()
+    # pytest-xdist gives every worker a folder below the run's; without it, the parent is every run's.
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def digits_model(session: Path, *, epochs: int = 8, gain_table: bool = False) -> Path:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from ferry_cli.__main__ import main
-from tests.packages import cache_environment, digits_model, digits_package, made_once
+from tests.packages import cache_environment, digits_model, digits_package, made_once, session_folder
 
 
 class Outcome(NamedTuple):
@@ -29,7 +29,7 @@ Ferry = Callable[..., Outcome]
 @pytest.fixture(scope="session")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder all test processes of this run share."""
-    return tmp_path_factory.getbasetemp().parent
+    return session_folder(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

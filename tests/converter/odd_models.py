@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 
-@keras.saving.register_keras_serializable("elsewhere")  # type: ignore[untyped-decorator] # no types
+@keras.saving.register_keras_serializable("elsewhere")
 class Doubling(keras.layers.Layer):  # type: ignore[misc] # no types
     """Code of the model's author."""
 

@@ -48,7 +48,7 @@ def test_the_digits_sets_are_whole(sets: Path) -> None:
 
 def test_the_digest_is_of_the_values_not_of_the_archive(sets: Path) -> None:
     before = load_datasets(_recipe(sets)).evaluation
-    arrays = {"label": before.labels, **before.raw}
+    arrays: dict[str, Any] = {"label": before.labels, **before.raw}
     np.savez_compressed(sets / "evaluation.npz", **arrays)
     assert load_datasets(_recipe(sets)).evaluation.sha256() == before.sha256()
     _spoil(sets, "evaluation", label=np.roll(arrays["label"], 1))

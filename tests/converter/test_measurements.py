@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_another_key_is_another_measurement(tmp_path: Path, field: str) -> None:
     cache = MeasurementCache(tmp_path)
     cache.keep(KEY, MEASUREMENT)
     value = getattr(KEY, field)
-    changed = value + 1 if isinstance(value, int) else f"{value}x"
+    changed: Any = value + 1 if isinstance(value, int) else f"{value}x"
     assert cache.find(replace(KEY, **{field: changed})) is None
 
 

@@ -16,7 +16,7 @@ from converter.passes.onnx_file import canonical, describe
 
 def _model(seed: int) -> Any:
     """Two branches and a sum; nodes, names, attributes and initializers in a random order."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - an order, not a secret
     names = {
         name: f"{name}_{chance.randrange(10**9)}" for name in ("a", "b", "left", "right", "n1", "n2", "n3")
     }
@@ -25,8 +25,8 @@ def _model(seed: int) -> Any:
         helper.make_node("Add", ["x", names["b"]], [names["right"]], name=names["n2"]),
     ]
     initializers = [
-        numpy_helper.from_array(np.float32([2, 3]), names["a"]),
-        numpy_helper.from_array(np.float32([5, 7]), names["b"]),
+        numpy_helper.from_array(np.array([2, 3], np.float32), names["a"]),
+        numpy_helper.from_array(np.array([5, 7], np.float32), names["b"]),
     ]
     chance.shuffle(nodes)
     chance.shuffle(initializers)
@@ -49,8 +49,8 @@ def test_equal_graphs_are_equal_bytes() -> None:
 
 def test_the_canonical_graph_computes_the_same() -> None:
     session = onnxruntime.InferenceSession(canonical(_model(1)), providers=["CPUExecutionProvider"])
-    (answer,) = session.run(["y"], {"x": np.float32([10, 20])})
-    np.testing.assert_array_equal(answer, np.float32([20, 60, 15, 27]))
+    (answer,) = session.run(["y"], {"x": np.array([10, 20], np.float32)})
+    np.testing.assert_array_equal(answer, np.array([20, 60, 15, 27], np.float32))
 
 
 def test_a_canonical_graph_stays_as_it_is() -> None:

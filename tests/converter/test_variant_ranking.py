@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +55,7 @@ def test_the_order_they_came_in_does_not_matter(given_variants: list[Variant], r
 def test_ranks_count_up_smaller_before_larger_failed_last(given_variants: list[Variant]) -> None:
     result = ranked(given_variants)
     assert [variant.rank for variant in result] == list(range(len(given_variants)))
-    for better, worse in zip(result, result[1:], strict=False):
+    for better, worse in pairwise(result):
         failed = [item.verification.status is VerificationStatus.FAILED for item in (better, worse)]
         assert failed != [True, False]
         if failed[0] == failed[1]:

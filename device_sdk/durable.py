@@ -32,6 +32,8 @@ def make_folder(path: Path) -> None:
     """
     if path.is_dir():
         return
+    if path.exists():
+        raise StoreError(f"{path} is in the way: a folder must be there")
     make_folder(path.parent)
     with store_errors(path):
         path.mkdir(exist_ok=True, mode=0o700)  # not parents=True, which would give those the usual mode

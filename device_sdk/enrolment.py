@@ -6,7 +6,7 @@ import json
 
 from device_sdk.config import Config
 from device_sdk.durable import remove_durably, write_durably
-from device_sdk.errors import ConfigError, EnrolmentError, NetworkError
+from device_sdk.errors import ConfigError, EnrolmentError, NetworkError, StoreError
 from device_sdk.transport import Answer, Transport
 from ota_contract.device import attributes_to_json
 from ota_contract.documents import canonical_json, read_document
@@ -36,9 +36,12 @@ class Enrolment:
             NetworkError: The server does not answer.
         """
         try:
-            return self._path.read_text().strip()
+            token = self._path.read_text().strip()
         except FileNotFoundError:
             return self._enrol()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{self._path} cannot be read: {error}") from error
+        return token if _is_token(token) else self._enrol()
 
     def forget(self) -> None:
         """The server no longer knows the token: enrol anew next time."""
@@ -52,6 +55,10 @@ class Enrolment:
             secret = source.read_text().strip()
         except OSError as error:
             raise ConfigError(f"enrolment token {source}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"enrolment token {source} is not text") from error
+        if not _is_token(secret):
+            raise ConfigError(f"{source} does not hold an enrolment token, one line of printable ASCII")
         answer = self._transport.send(
             f"{self._config.server}/api/v1/devices",
             canonical_json(attributes_to_json(self._config.device)),
@@ -70,10 +77,17 @@ class Enrolment:
         try:
             reader = read_document(answer.body, what="enrolment", format_=None, max_bytes=_MAX_ANSWER_BYTES)
             token = reader.text("token", max_length=512)
+            if not _is_token(token):
+                reader.fail("token", "not printable ASCII")
         except FormatError as error:
             raise EnrolmentError(f"the server's answer to the enrolment makes no sense: {error}") from error
         write_durably(self._path, token.encode())
         return token
+
+
+def _is_token(text: str) -> bool:
+    """Whether a text can be carried in a header."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def problem_of(answer: Answer) -> str:

@@ -10,12 +10,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from device_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_runtime.port import AnyArray
+    from ota_contract.tensors import Tensor
 
 __all__ = ["configure", "run"]
 
@@ -34,10 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     from device_sdk.ferry import Ferry  # noqa: PLC0415
 
     config = read_config(Path(arguments.config))
-    inputs = _read(arguments.input, arguments.name)
+    stated = _read(arguments.input, arguments.name)
     # The agent stays off: one prediction must not begin an update.
     with Ferry(config, start_agent=False) as ferry:
         model = ferry.model(arguments.model or str(config.models[0]))
+        inputs = _as_signed(stated, model.inputs, arguments.input)
         answer = model.predict(inputs, deadline_ms=arguments.deadline_ms)
     outputs = {name: array.tolist() for name, array in answer.outputs.items()}
     result = {
@@ -56,13 +58,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, name: str) -> dict[str, AnyArray]:
+def _as_signed(stated: dict[str, Any], signature: tuple[Tensor, ...], path: Path) -> dict[str, AnyArray]:
+    """JSON's numbers have no type: give them the signature's."""
+    import numpy as np  # noqa: PLC0415
+
+    types = {tensor.name: tensor.datatype.dtype for tensor in signature}
+    try:
+        return {
+            name: value if isinstance(value, np.ndarray) else np.array(value, dtype=types.get(name))
+            for name, value in stated.items()
+        }
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} does not fit the model's inputs: {error}") from error
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415
 
     try:
         if path.suffix == ".json":
-            content = json.loads(path.read_text())
-            return {key: np.array(value) for key, value in content.items()}
+            return dict(json.loads(path.read_text()).items())
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read as an input: {error}") from error

@@ -11,6 +11,7 @@ import pytest
 from tests.support.devices import Device, complete, make_device, settle
 from tests.support.fleet import TestServer, start_server
 from tests.support.network import Proxy, run_proxy
+from tests.support.scene import Scene
 from tests.support.tiny import TinyRelease
 
 _NUMBERS = itertools.count()
@@ -86,3 +87,21 @@ def behind(tmp_path: Path) -> Callable[..., Device]:
 def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the child process where a test is about something else: it is most of an update's time."""
     monkeypatch.setattr("device_sdk.updater.self_test", lambda *_, **__: 3)
+
+
+@pytest.fixture
+def scene(moved_server: TestServer, old_device: Device, tmp_path: Path) -> Iterator[Scene]:
+    """The server has moved on to 1.1.0: without the attack the device's next poll would follow."""
+    with run_proxy(moved_server.url) as proxy:
+        device = old_device.copy(tmp_path / "device")
+        text = device.config_path.read_text()
+        device.config_path.write_text(text.replace(f'"{moved_server.url}"', f'"{proxy.url}"'))
+        yield Scene(moved_server, proxy, device, tmp_path)
+
+
+@pytest.fixture
+def own_scene(own_server: TestServer, tmp_path: Path) -> Iterator[Scene]:
+    with run_proxy(own_server.url) as proxy:
+        device = make_device(own_server, tmp_path / "device", url=proxy.url)
+        settle(device)
+        yield Scene(own_server, proxy, device, tmp_path)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner
@@ -23,99 +21,14 @@ from device_sdk.errors import (
     UntrustedMetadataError,
     UpdateError,
 )
-from ota_contract.errors import UnknownFormatError
-from tests.support.attacks import Forger
-from tests.support.devices import Device, complete, make_device, settle
+from tests.support.devices import complete, make_device, settle
 from tests.support.fleet import TestServer
-from tests.support.network import Proxy, answer, corrupt, endless, run_proxy
+from tests.support.network import answer, corrupt, endless, run_proxy
+from tests.support.scene import Scene
 from tests.support.tiny import TinyRelease
 
 pytestmark = pytest.mark.usefixtures("no_self_test")
 DIGITS = "vision/digits"
-
-
-class Scene:
-    """A healthy device on 1.0.0, an attacker on its link, and a server that can move on."""
-
-    def __init__(self, server: TestServer, proxy: Proxy, device: Device, folder: Path) -> None:
-        self.server, self.proxy, self.device = server, proxy, device
-        self._folder, self._copies = folder, 0
-
-    def forge(self) -> Forger:
-        """A copy of what is published now."""
-        self._copies += 1
-        return Forger(self.server, self._folder / f"forged-{self._copies}")
-
-    def serve(self, forger: Forger) -> None:
-        self.proxy.folder = forger.folder
-
-    def poll(self) -> Exception | None:
-        """Poll in a new process, so to speak; returns what went wrong."""
-        caught: list[Exception] = []
-        with self.device.agent() as agent:
-            genuine = agent._note_failure
-
-            def note(error: Exception) -> None:
-                caught.append(error)
-                genuine(error)
-
-            agent._note_failure = note  # type: ignore[method-assign]
-            agent.poll()
-        return caught[0] if caught else None
-
-    def is_refused(self, error: type[Exception], match: str = "", *, moves: bool = False) -> None:
-        """The poll fails with exactly this error, and nothing durable has moved."""
-        before = self.device.footprint()
-        found = self.poll()
-        assert type(found) is error, found
-        assert match in str(found)
-        after = self.device.footprint()
-        assert after.live == before.live == "1.0.0"
-        if not moves:
-            assert after.state == before.state
-            assert without_etag(after.record) == without_etag(before.record)
-        answered = self.device.predict()
-        assert (answered.answered_by, answered.release) == ("live", "1.0.0")
-
-    def is_set_aside(self, error: type[Exception], match: str = "") -> None:
-        """A genuine policy names what must not be installed: the attempt is recorded as failed, no more."""
-        self.is_refused(error, match, moves=True)
-        assert self.device.update == "failed"
-        assert self.device.state.candidate is None
-
-    def recovers(self) -> None:
-        """With the genuine server back, the device goes on as if nothing had been."""
-        self.proxy.heal()
-        complete(self.server, "1.1.0")
-        self.device.clock.advance(hours=7)
-        assert self.poll() is None
-        assert self.device.live == "1.1.0"
-
-
-def without_etag(record: bytes) -> dict[str, Any]:
-    """The record without what only says when to ask again."""
-    values: dict[str, Any] = json.loads(record)
-    for name in ("etag", "refreshed", "trusted_time"):
-        values.pop(name)
-    return values
-
-
-@pytest.fixture
-def scene(moved_server: TestServer, old_device: Device, tmp_path: Path) -> Iterator[Scene]:
-    """The server has moved on to 1.1.0: without the attack the device's next poll would follow."""
-    with run_proxy(moved_server.url) as proxy:
-        device = old_device.copy(tmp_path / "device")
-        text = device.config_path.read_text()
-        device.config_path.write_text(text.replace(f'"{moved_server.url}"', f'"{proxy.url}"'))
-        yield Scene(moved_server, proxy, device, tmp_path)
-
-
-@pytest.fixture
-def own_scene(own_server: TestServer, tmp_path: Path) -> Iterator[Scene]:
-    with run_proxy(own_server.url) as proxy:
-        device = make_device(own_server, tmp_path / "device", url=proxy.url)
-        settle(device)
-        yield Scene(own_server, proxy, device, tmp_path)
 
 
 def foreign_key() -> CryptoSigner:
@@ -332,119 +245,6 @@ def test_nonsense_instead_of_metadata_is_refused(scene: Scene, body: bytes) -> N
     scene.proxy.heal()
     scene.poll()
     assert scene.device.live == "1.1.0"
-
-
-def test_a_foreign_publishers_release_is_refused(own_scene: Scene) -> None:
-    """Stolen online keys: a policy of vision/digits names what only audio has signed."""
-    own_scene.server.publish(TinyRelease(version="3.0.0", counter=9, model="audio/digits"))
-    forged = own_scene.forge()
-    manifest = forged.load("pub-audio").signed.targets["rel/audio/digits/3.0.0.json"]
-    rules = [forged.policy(DIGITS)["rules"][0]]
-    rules[0]["base"] = {"version": "3.0.0", "counter": 9, "manifest_sha256": manifest.hashes["sha256"]}
-    forged.change_policy(DIGITS, {"revision": 50, "rules": rules})
-    own_scene.serve(forged)
-    own_scene.is_set_aside(UntrustedMetadataError, "not signed by its publisher")
-
-
-def test_a_publisher_cannot_sign_for_anothers_path(own_scene: Scene) -> None:
-    """audio's key signs a target below rel/vision/: the delegation does not lead there."""
-    own_scene.server.publish(TinyRelease(version="3.0.0", counter=9, model="audio/digits"))
-    forged = own_scene.forge()
-    metadata = forged.load("pub-audio")
-    target = metadata.signed.targets["rel/audio/digits/3.0.0.json"]
-    metadata.signed.targets["rel/vision/digits/3.0.0.json"] = target
-    metadata.signed.version += 1
-    forged.save("pub-audio", metadata)
-    forged.republish("pub-audio")
-    rules = [forged.policy(DIGITS)["rules"][0]]
-    rules[0]["base"] = {"version": "3.0.0", "counter": 9, "manifest_sha256": target.hashes["sha256"]}
-    forged.change_policy(DIGITS, {"revision": 50, "rules": rules})
-    own_scene.serve(forged)
-    own_scene.is_set_aside(UntrustedMetadataError, "not signed by its publisher")
-
-
-def test_another_models_policy_is_refused(scene: Scene) -> None:
-    forged = scene.forge()
-    forged.change_policy(DIGITS, {"model": "faces", "revision": 50})
-    scene.serve(forged)
-    before = scene.device.footprint()
-    found = scene.poll()
-    assert type(found) is UntrustedMetadataError
-    assert "is one of vision/faces" in str(found)
-    assert scene.device.footprint().state == before.state
-
-
-def test_another_models_release_under_this_models_path_is_refused(own_scene: Scene) -> None:
-    """Even the publisher's own key cannot make a device take faces for digits."""
-    own_scene.server.publish(TinyRelease(version="3.0.0", counter=9, model="vision/faces"))
-    forged = own_scene.forge()
-    metadata = forged.load("pub-vision")
-    target = metadata.signed.targets["rel/vision/faces/3.0.0.json"]
-    metadata.signed.targets["rel/vision/digits/3.0.0.json"] = target
-    metadata.signed.version += 1
-    forged.save("pub-vision", metadata)
-    digest = target.hashes["sha256"]
-    genuine = forged.folder / "targets/rel/vision/faces" / f"{digest}.3.0.0.json"
-    (forged.folder / "targets/rel/vision/digits" / genuine.name).write_bytes(genuine.read_bytes())
-    forged.republish("pub-vision")
-    rules = [forged.policy(DIGITS)["rules"][0]]
-    rules[0]["base"] = {"version": "3.0.0", "counter": 9, "manifest_sha256": digest}
-    forged.change_policy(DIGITS, {"revision": 50, "rules": rules})
-    own_scene.serve(forged)
-    own_scene.is_set_aside(ForeignReleaseError, "turned out to be vision/faces 3.0.0")
-
-
-def test_a_policy_that_names_another_manifest_than_is_signed_is_refused(scene: Scene) -> None:
-    forged = scene.forge()
-    rules = [forged.policy(DIGITS)["rules"][0]]
-    rules[0]["base"] = {"version": "1.1.0", "counter": 2, "manifest_sha256": "0" * 64}
-    forged.change_policy(DIGITS, {"revision": 50, "rules": rules})
-    scene.serve(forged)
-    scene.is_set_aside(UntrustedMetadataError, "not the release the policy names")
-
-
-def test_a_release_below_the_floor_is_refused_for_ever_after(own_scene: Scene, tmp_path: Path) -> None:
-    """A stolen server cannot bring back a release the publisher has outlawed."""
-    del tmp_path
-    own_scene.server.publish(TinyRelease(version="1.2.0", counter=3, floor=3, seed=2))
-    complete(own_scene.server, "1.2.0")
-    assert own_scene.poll() is None
-    assert own_scene.device.live == "1.2.0"
-    forged = own_scene.forge()
-    manifest = forged.load("pub-vision").signed.targets["rel/vision/digits/1.1.0.json"]
-    rules = [forged.policy(DIGITS)["rules"][0]]
-    rules[0]["base"] = {"version": "1.1.0", "counter": 2, "manifest_sha256": manifest.hashes["sha256"]}
-    forged.change_policy(DIGITS, {"revision": 50, "rules": rules})
-    own_scene.serve(forged)
-    found = own_scene.poll()
-    assert type(found) is ForeignReleaseError
-    assert "below the floor 3" in str(found)
-    assert (own_scene.device.live, own_scene.device.update) == ("1.2.0", "failed")
-    assert own_scene.device.predict().release == "1.2.0"
-
-
-def test_a_policy_of_an_unknown_format_means_do_nothing(scene: Scene) -> None:
-    forged = scene.forge()
-    forged.change_policy(DIGITS, {"format": "ferry.policy/9", "revision": 50})
-    scene.serve(forged)
-    before = scene.device.footprint()
-    found = scene.poll()
-    assert type(found) is UnknownFormatError
-    assert scene.device.footprint().state == before.state
-    record = json.loads(scene.device.footprint().record)
-    assert record["policies"] == json.loads(before.record)["policies"]
-    assert scene.device.predict().release == "1.0.0"
-
-
-@pytest.mark.parametrize("raw", [None, [], "x", {"format": "ferry.policy/1"}])
-def test_a_malformed_policy_is_refused(scene: Scene, raw: Any) -> None:
-    forged = scene.forge()
-    forged.change_policy(DIGITS, None, raw=raw if raw is not None else 5)
-    scene.serve(forged)
-    before = scene.device.footprint()
-    found = scene.poll()
-    assert isinstance(found, UntrustedMetadataError), found
-    assert scene.device.footprint().state == before.state
 
 
 def break_file(path: Path, how: str) -> None:

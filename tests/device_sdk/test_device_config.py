@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -14,7 +15,11 @@ from device_sdk.attributes import installed_runtimes, machine_arch, machine_os, 
 from device_sdk.config import Config, read_config
 from device_sdk.errors import ConfigError
 
-BASE = 'server = "https://ferry.example.com"\nstore = "store"\ntrust_root = "root.json"\nmodels = ["vision/digits"]\n'
+BASE = """server = "https://ferry.example.com"
+store = "store"
+trust_root = "root.json"
+models = ["vision/digits"]
+"""
 
 
 def read(folder: Path, text: str) -> Config:
@@ -126,7 +131,8 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, names: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "ferry.example.com", "ftp://x", "", "http://", "https:///x", "http://[::1", "http://a:99999", "http://a b",
+        "ferry.example.com", "ftp://x", "", "http://", "https:///x", "http://[::1", "http://a:99999",
+        "http://a b",
         "http://x/?q=1", "http://x/#f", "http://exämple", "file:///etc/passwd", "http://x:0",
     ],
 )  # fmt: skip
@@ -150,7 +156,5 @@ def test_any_text_is_a_configuration_or_a_config_error(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.toml"
     path.write_text(BASE + text, errors="surrogatepass")
-    try:
+    with contextlib.suppress(ConfigError):
         read_config(path)
-    except ConfigError as error:
-        assert str(error)

@@ -1,4 +1,4 @@
-"""A disk that fills: one clear error, the running model untouched, the update completes once there is room."""
+"""A disk that fills: one clear error, the running model untouched, the update completes later."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_writer_that_finds_no_room_in_the_middle_leaves_none_of_its_own(
     done: list[int] = []
 
     def full(descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = Path(f"/proc/self/fd/{descriptor}").readlink().name
         if path.endswith(".part"):
             done.append(descriptor)
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.devices import Device
 
-KILLS = 32
+KILLS = 30
 
 
 def start(device: Device) -> subprocess.Popen[bytes]:

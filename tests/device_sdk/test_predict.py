@@ -70,6 +70,10 @@ def spoil(model: Model, before: Callable[[], None], *, which: str = "_live") -> 
     loaded.model = Wrapped(loaded.model, before)
 
 
+def wait_for(event: threading.Event) -> None:
+    event.wait(20)
+
+
 def fails() -> None:
     raise InferenceError("out of order")
 
@@ -141,7 +145,7 @@ def test_when_every_link_fails_the_reasons_are_told_link_by_link(ferry: Ferry) -
 def test_a_slow_model_is_left_behind_at_the_deadline(ferry: Ferry) -> None:
     model = ferry.model("vision/digits")
     hold = threading.Event()
-    spoil(model, lambda: bool(hold.wait(20)) and None)
+    spoil(model, lambda: wait_for(hold))
     began = time.perf_counter()
     with pytest.raises(NoAnswerError) as caught:
         model.predict({"image": image()}, deadline_ms=50)
@@ -157,7 +161,7 @@ def test_a_slow_previous_release_cannot_break_the_deadline(ferry: Ferry) -> None
     spoil(model, fails)
     model.predict({"image": image()})
     hold = threading.Event()
-    spoil(model, lambda: bool(hold.wait(20)) and None, which="_previous")
+    spoil(model, lambda: wait_for(hold), which="_previous")
     began = time.perf_counter()
     with pytest.raises(NoAnswerError) as caught:
         model.predict({"image": image()}, deadline_ms=50)
@@ -171,7 +175,7 @@ def test_a_slow_previous_release_cannot_break_the_deadline(ferry: Ferry) -> None
 def test_a_deadline_that_has_passed_is_no_answer(ferry: Ferry, deadline_ms: float) -> None:
     model = ferry.model("vision/digits")
     hold = threading.Event()
-    spoil(model, lambda: bool(hold.wait(5)) and None)
+    spoil(model, lambda: wait_for(hold))
     with pytest.raises(NoAnswerError):
         model.predict({"image": image()}, deadline_ms=deadline_ms)
     hold.set()

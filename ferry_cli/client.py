@@ -92,7 +92,8 @@ class Client:
             answer = response.read(_MAX_ANSWER_BYTES, decode_content=True)
             response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnreachableError(f"{self._server} does not answer ({error}); is it running?") from error
+            cause = _cause(error)
+            raise UnreachableError(f"{self._server} does not answer ({cause}); is it running?") from error
         return self._read(response.status, answer)
 
     def _read(self, status: int, answer: bytes) -> Any:  # noqa: ANN401
@@ -104,3 +105,9 @@ class Client:
             return content
         problem = content if isinstance(content, dict) else {}
         raise RefusedError(str(problem.get("detail") or problem.get("title") or f"HTTP {status}"))
+
+
+def _cause(error: Exception) -> str:
+    """What the operating system says, without the objects the HTTP library names."""
+    reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return str(getattr(reason, "strerror", None) or type(error).__name__)

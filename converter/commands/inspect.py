@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edge_runtime.package import open_package
@@ -26,6 +27,7 @@ __all__ = ["configure", "run", "show_release", "variant_row"]
 
 _PIPE_WIDTH = 200
 _KILOBYTE = 1000
+_INTERVAL_WIDTH = 14
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,46 +83,57 @@ def variant_row(variant: Variant) -> dict[str, Any]:
 
 
 def show_release(release: Release) -> None:
-    """Print a release and the table of its variants."""
+    """Print a release, the table of its variants, and what was or was not run of each."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     console.print(
         f"[bold]{release.name} {release.version}[/bold]  counter {release.counter}, "
-        f"floor {release.floor}, {release.license}, {release.golden.vectors} golden vectors"
+        f"floor {release.floor}, {escape(release.license)}, {release.golden.vectors} golden vectors"
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("RANK", "VARIANT", "RUNTIME", "PRECISION"):
-        table.add_column(heading)
-    for heading in ("SIZE", "ACCURACY", "P50", "P99", "PARITY"):
-        table.add_column(heading, justify="right")
-    table.add_column("VERIFICATION", overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in ("#", "VARIANT", "RUNTIME", "TYPE", "VERIFIED"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("kB", justify="right", no_wrap=True)
+    table.add_column("ACCURACY", min_width=_INTERVAL_WIDTH)  # folds first where the terminal is narrow
+    for heading in ("P50", "P99", "PARITY"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for variant in release.variants:
         table.add_row(*_cells(variant))
     console.print(table)
+    for how, ids in _reasons(release).items():
+        console.print(f"{', '.join(ids)}: {escape(how)}", style="dim")
     hosts = {item.metrics.latency.host for item in release.variants if item.metrics.latency is not None}
     if hosts:
-        console.print(f"latency at batch 1 on one thread of {', '.join(sorted(hosts))}", style="dim")
+        names = escape(", ".join(sorted(hosts)))
+        console.print(f"latency: one inference on one thread of {names}", style="dim")
 
 
 def _cells(variant: Variant) -> tuple[str, ...]:
-    latency, verification = variant.metrics.latency, variant.verification
+    latency, error = variant.metrics.latency, variant.verification.max_abs_error
     runtime = f"{variant.runtime.value} {variant.requires.runtime_version}".strip()
-    error = verification.max_abs_error
     return (
         str(variant.rank),
         variant.id,
-        f"{runtime}+" if variant.requires.runtime_version else runtime,
-        variant.precision,
-        f"{variant.metrics.size_bytes / _KILOBYTE:.1f} kB",
+        escape(f"{runtime}+" if variant.requires.runtime_version else runtime),
+        escape(variant.precision),
+        variant.verification.status.value.replace("_", " "),
+        f"{variant.metrics.size_bytes / _KILOBYTE:.1f}",
         _accuracy(variant.metrics.quality),
         "–" if latency is None else f"{latency.p50_us} µs",
         "–" if latency is None else f"{latency.p99_us} µs",
         "–" if error is None else f"{error:.1g}",
-        f"{verification.status.value.replace('_', ' ')}: {verification.how}",
     )
+
+
+def _reasons(release: Release) -> dict[str, list[str]]:
+    """Variants by what was run of them, or why nothing was."""
+    reasons: dict[str, list[str]] = {}
+    for variant in release.variants:
+        reasons.setdefault(variant.verification.how, []).append(variant.id)
+    return reasons
 
 
 def _accuracy(quality: Quality | None) -> str:
     if quality is None:
         return "–"
     share, low, high = (value / MILLION for value in (quality.value_ppm, quality.low_ppm, quality.high_ppm))
-    return f"{share:.4f} [{low:.3f}, {high:.3f}] n={quality.n}"
+    return escape(f"{share:.4f} [{low:.3f}, {high:.3f}] n={quality.n}")

@@ -181,12 +181,13 @@ def test_inspect_prints_what_the_manifest_says(ferry: Ferry, package: Path, rele
     assert done.code == 0
     for variant in release.variants:
         (line,) = [line for line in done.out.splitlines() if re.match(rf"\d +{variant.id} ", line)]
-        assert f"{variant.metrics.size_bytes / 1000:.1f} kB" in line
+        assert f"{variant.metrics.size_bytes / 1000:.1f} " in line
         quality = variant.metrics.quality
         assert ("n=540" in line) == (quality is not None)
         if quality is not None:
             assert f"{quality.value_ppm / 1e6:.4f} [" in line
-    assert "not run: Core ML runs on macOS alone" in " ".join(done.out.split())
+        assert variant.verification.status.value.replace("_", " ") in line
+    assert "coreml-fp16: Core ML runs on macOS alone" in done.out
 
 
 def test_inspect_prints_json(ferry: Ferry, package: Path, release: Release) -> None:

@@ -76,6 +76,8 @@ def _run(build: Path, devices: int, *, keep: bool) -> None:
             running.write_text(json.dumps({"pids": children.pids}))
             journey.keep()
             kept = True
+            teller.finish({f"token of {role}": token for role, token in journey.tokens.items()})
+            teller.remark(f"The fleet runs on against {journey.server}; end it: make demo ARGS=--stop")
     finally:
         if not kept:
             # A second Ctrl-C must not interrupt the cleaning up.
@@ -99,6 +101,7 @@ def _tell(teller: Teller, journey: Journey) -> None:
             "summary": _BUILD / "summary.json",
         }
     )
+    teller.took()
 
 
 def _stop(build: Path) -> int:
@@ -107,7 +110,7 @@ def _stop(build: Path) -> int:
         pids = json.loads(running.read_text())["pids"]
     except (OSError, ValueError, KeyError):
         sys.stderr.write("demo: nothing of an earlier demo is running\n")
-        return 1
+        return 0
     stop_groups([pid for pid in pids if _is_ours(pid)])
     running.unlink()
     shutil.rmtree(build / "work", ignore_errors=True)

@@ -62,9 +62,16 @@ class Teller:
         self._console.print(table)
 
     def finish(self, lines: Mapping[str, object]) -> None:
-        """The end."""
+        """Names and values."""
         self._console.print()
         width = max(map(len, lines), default=0)
         for key, value in lines.items():
             self._console.print(f"{key:<{width}}  {value}", markup=False)
-        self._console.print(f"\nThe whole journey took {time.monotonic() - self._began:.0f} s.")
+
+    def remark(self, text: str) -> None:
+        """A sentence on a line of its own."""
+        self._console.print(f"\n{text}", markup=False)
+
+    def took(self) -> None:
+        """The end."""
+        self.remark(f"The whole journey took {time.monotonic() - self._began:.0f} s.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import random
 import time
@@ -43,6 +44,8 @@ from ota_contract.policy import Policy
 from ota_contract.report import UpdateState, Window
 
 __all__ = ["Agent"]
+
+_LOG = logging.getLogger("ferry")
 
 _DEFAULT_POLL_S = 300.0
 _JITTER = 0.2
@@ -106,6 +109,7 @@ class Agent:
         self._activity = Activity(config.store)
         self._interval_s = self._known_interval_s()
         self._failures = 0
+        self._logged = ""
         self._update_failed = False
         self._report_not_before = monotonic()
         # The first report waits for the first poll: it would be as much of a herd.
@@ -142,6 +146,7 @@ class Agent:
         try:
             sentences = self._poll()
             self._failures = 0
+            self._logged = ""
             self._activity.succeeded(sentences)
         except DeviceError as error:
             self._failures += 1
@@ -226,6 +231,9 @@ class Agent:
         return "; ".join(sentences)
 
     def _note_failure(self, error: Exception) -> None:
+        if str(error) != self._logged:  # a link that stays down is told once
+            self._logged = str(error)
+            _LOG.warning("%s", error)
         self._activity.failed(
             str(error),
             blob_refused=isinstance(error, DigestMismatchError),

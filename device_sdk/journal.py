@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from ota_contract.report import Report, Transition, UpdateState
 
 __all__ = ["Journal"]
 
+_LOG = logging.getLogger("ferry")
 _WAITING = (UpdateState.OFFERED, UpdateState.DOWNLOADING)
 """States an update may enter time and again while its link is bad."""
 
@@ -82,6 +84,7 @@ class Journal:
             retry_at=retry_at,
         )
         slots.write_state(replace(current, update=update))
+        _LOG.info("%s %s: %s (%s)", slots.name, update.version, state.value.replace("_", " "), _line(reason))
         self._report(slots.name, update)
 
     def repeat(self, slots: ModelSlots) -> None:

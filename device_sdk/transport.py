@@ -313,5 +313,9 @@ def _sha256(path: Path) -> str:
 
 
 def _cause(error: Exception) -> str:
+    """What the system says where it is the system's word, else what the HTTP library makes of it."""
     reason = getattr(error, "reason", None) or error
+    system = reason.__cause__ if isinstance(reason.__cause__, OSError) else None
+    if system is not None and system.strerror:
+        return system.strerror
     return f"{type(reason).__name__}: {str(reason)[:200]}"

@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 from ferry_cli.client import Client, add_server_options, connect
-from ferry_cli.errors import CommandError
+from ferry_cli.errors import CommandError, UnreachableError
 from ferry_cli.output import show_fields, show_json, show_rows
 from ota_contract.names import Version, parse_model
 from ota_contract.policy import Strategy
@@ -198,7 +198,14 @@ def _watch(arguments: argparse.Namespace) -> int:
     rollout_id = arguments.id or _newest(client)
     last = ""
     while True:
-        rollout = client.get("rollouts", rollout_id)
+        try:
+            rollout = client.get("rollouts", rollout_id)
+        except UnreachableError:
+            # A server that restarts is no end of a rollout; one that was never there is an error.
+            if not last or (deadline is not None and time.monotonic() > deadline):
+                raise
+            time.sleep(_WATCH_INTERVAL_S)
+            continue
         line = _line(rollout)
         if line != last and not arguments.json:
             sys.stdout.write(f"{line}\n")
@@ -235,7 +242,7 @@ def _show(rollout: dict[str, Any], *, as_json: bool) -> None:
         {
             "rollout": rollout["id"],
             "moves": f"{rollout['cohort']}: {rollout['model']} "
-            f"{rollout['base_version'] or '(nothing)'} → {rollout['version']}",
+            f"{rollout['base_version'] or '(what each device runs)'} → {rollout['version']}",
             "state": rollout["state"],
             "percent": _percent(rollout["percent_bp"]),
             "stages": _bar(rollout),

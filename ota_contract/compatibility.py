@@ -36,7 +36,7 @@ def obstacles(variant: Variant, device: Attributes) -> tuple[str, ...]:
     installed = device.runtimes.get(runtime)
     found: list[str] = []
     if installed is None:
-        found.append(f"runtime {runtime} is not installed")
+        found.append(f"has no runtime {runtime}")
     elif _numbers(installed) < _numbers(requires.runtime_version):
         found.append(f"needs {runtime} {requires.runtime_version} or newer, has {installed}")
     if requires.os and device.os not in requires.os:

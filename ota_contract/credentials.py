@@ -83,6 +83,8 @@ def settle(
     server = (server or environment.get("FERRY_SERVER") or remembered.default).rstrip("/")
     if not server:
         raise CredentialsError("no server given: run `ferry login URL`, or pass --server URL")
+    if not server.startswith(("http://", "https://")):
+        raise CredentialsError(f"server {server!r} does not begin with http:// or https://")
     token = token or environment.get("FERRY_TOKEN") or remembered.tokens.get(server)
     if not token:
         raise CredentialsError(f"no token for {server}: run `ferry login {server}`, or set FERRY_TOKEN")

@@ -53,7 +53,9 @@ def read_key(path: Path) -> PublisherKey:
         private = load_pem_private_key(pem, None)
         return PublisherKey(CryptoSigner(private))
     except (ValueError, TypeError, SecurityError) as error:
-        raise KeyFileError(f"{path} is not an unencrypted PEM private key: {error}") from error
+        raise KeyFileError(
+            f"{path} is not an unencrypted PEM private key; the operator gave each publisher one, NAME.pem"
+        ) from error
 
 
 def add_release(key: PublisherKey, current: bytes, release: Release, manifest: bytes, now: datetime) -> bytes:

@@ -1,6 +1,7 @@
 """Poll the server once, now; install what the policy assigns, and report.
 
-Ends with 1 when the poll failed, saying why; what runs is untouched then.
+Ends with 1 when the poll or the report failed, saying why. What runs is untouched by a failed poll; a
+device that cannot report updates all the same, unseen by rollouts.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
         except DeviceError as error:
             reported = str(error)
     if arguments.json:
-        sys.stdout.write(json.dumps({"ok": not failed, "standing": standing, "report": reported}) + "\n")
+        ok = not (failed or reported)
+        sys.stdout.write(json.dumps({"ok": ok, "standing": standing, "report": reported}) + "\n")
     else:
         sys.stdout.write(f"{standing}\n")
         if reported:
             sys.stderr.write(f"ferry-device: not reported: {reported}\n")
-    return 1 if failed else 0
+    return 1 if failed or reported else 0

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 from device_sdk.errors import ConfigError
 
@@ -35,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from device_sdk.errors import StoreLockedError  # noqa: PLC0415
     from device_sdk.ferry import Ferry  # noqa: PLC0415
 
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("ferry").setLevel(logging.INFO)  # what the agent does, and not its libraries
     config = read_config(Path(arguments.config))
     if arguments.feed_rate <= 0:
         raise ConfigError("--feed-rate is above 0")
@@ -69,7 +73,7 @@ def _rows(path: Path) -> Iterator[dict[str, AnyArray]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {name: loaded[name] for name in loaded.files} if path.suffix == ".npz" else {"image": loaded}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ConfigError(f"{path} cannot be read as inputs: {error}") from error
     length = min(map(len, arrays.values()))
     if length == 0:

@@ -48,12 +48,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _create(arguments: argparse.Namespace) -> None:
     from ota_server.adapters.registry import open_registry  # noqa: PLC0415 - `--help` stays quick
+    from ota_server.adapters.repository import TufRepository  # noqa: PLC0415
     from ota_server.operations.access import create_token  # noqa: PLC0415
 
     principal = Principal(name=arguments.name, role=Role(arguments.role), publisher=arguments.publisher)
     with closing(open_registry(arguments.data)) as registry:
-        token = create_token(registry, principal, lambda: datetime.now(UTC))
+        if arguments.publisher:
+            TufRepository(arguments.data, _now).publisher_metadata(arguments.publisher)  # refuses a stranger
+        token = create_token(registry, principal, _now)
     _say(arguments, {"name": arguments.name, "role": arguments.role, "token": token}, token)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _list(arguments: argparse.Namespace) -> None:

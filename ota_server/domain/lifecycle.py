@@ -134,7 +134,8 @@ def _judge_return(rollout: Rollout, now: datetime, poll_interval_s: int) -> Roll
     settled = (rollout.turned_back or now) + timedelta(seconds=poll_interval_s)
     if now < settled:
         return replace(rollout, why=f"{_cause(rollout)}; waiting for every device's next poll")
-    ending = f"no device runs {rollout.release.version} any more"
+    # By another rollout devices may well run it: this one speaks only of its own.
+    ending = f"no device runs {rollout.release.version} because of it any more"
     if counts.devices_stranded:
         ending = (
             f"{counts.devices_stranded} devices keep {rollout.release.version}, because their cohort "

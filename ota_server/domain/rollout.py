@@ -176,10 +176,11 @@ def check_plan(strategy: Strategy, stages: tuple[Stage, ...], guard: Guard) -> t
     if not 1 <= len(stages) <= _MAX_STAGES:
         raise RolloutRefusedError(f"a canary takes 1 to {_MAX_STAGES} stages, got {len(stages)}")
     percentages = [stage.percent_bp for stage in stages]
-    if percentages != sorted(set(percentages)) or percentages[0] < 1 or percentages[-1] != BUCKETS:
-        raise RolloutRefusedError(
-            f"stages must rise from above 0 to {BUCKETS} basis points (100 %), got {percentages}"
-        )
+    shown = ", ".join(f"{percent / 100:g} %" for percent in percentages)
+    if percentages != sorted(set(percentages)) or percentages[0] < 1:
+        raise RolloutRefusedError(f"each stage must be wider than the one before, got {shown}")
+    if percentages[-1] != BUCKETS:
+        raise RolloutRefusedError(f"the last stage must be 100 %, got {shown}")
     for stage in stages:
         if min(stage.soak_s, stage.min_healthy, stage.min_inferences) < 0:
             raise RolloutRefusedError("soak_s, min_healthy and min_inferences cannot be negative")

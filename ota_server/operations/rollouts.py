@@ -86,6 +86,10 @@ def create(services: Services, principal: Principal, plan: Plan) -> Rollout:
             created=services.clock(),
             created_by=principal.name,
         )
+        if plan.requires_approval:
+            rollout = replace(
+                rollout, why=f"waiting for the approval of somebody other than {principal.name}"
+            )
         records.rollouts.save(rollout)
     return rollout
 

@@ -20,7 +20,7 @@ VARIANT = replace(sample_release().variants[0], requires=Requirements())
 
 def test_a_variant_without_requirements_needs_its_runtime_alone() -> None:
     assert obstacles(VARIANT, Attributes(device_id="a", runtimes={"onnx": ""})) == ()
-    assert obstacles(VARIANT, Attributes(device_id="a")) == ("runtime onnx is not installed",)
+    assert obstacles(VARIANT, Attributes(device_id="a")) == ("has no runtime onnx",)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,7 @@ def test_a_device_nothing_fits_is_told_why_variant_by_variant() -> None:
     choice = choose_variant(sample_release(), Attributes(device_id="a", arch="x86_64", ram_bytes=2**30))
     assert choice.variant is None
     assert choice.explain() == (
-        "no variant fits this device (onnx-fp32: runtime onnx is not installed; "
-        "tflite-fp32: runtime tflite is not installed)"
+        "no variant fits this device (onnx-fp32: has no runtime onnx; tflite-fp32: has no runtime tflite)"
     )
 
 

@@ -329,7 +329,7 @@ def test_a_return_is_not_over_before_every_devices_next_poll() -> None:
     assert waiting.why == "rolled back by ada; waiting for every device's next poll"
     over = tick(waiting, GOOD, at(POLL_S))
     assert (over.state, over.ended) == (_S.ROLLED_BACK, at(POLL_S))
-    assert over.why == "rolled back by ada; no device runs 1.1.0 any more"
+    assert over.why == "rolled back by ada; no device runs 1.1.0 because of it any more"
 
 
 def test_devices_with_nothing_to_return_to_are_told_of() -> None:

@@ -47,7 +47,7 @@ class TfliteModel:
             except AttributeError as error:
                 raise InferenceError("tflite: the model is closed") from error
             except (RuntimeError, ValueError) as error:
-                raise InferenceError(f"tflite: {str(error).strip()[:300]}") from error
+                raise InferenceError(f"tflite: {_latest(error)}") from error
 
     def close(self) -> None:
         """Drop the interpreter; its memory goes with the last running call."""
@@ -77,3 +77,8 @@ def load(release: Release, variant: Variant, folder: Path, threads: int) -> Tfli
         raise ModelLoadError(f"tflite cannot open {path.name}: {str(error).strip()[:300]}") from error
     except KeyError as error:
         raise ModelLoadError(f"{path.name} has no tensor named {error}") from error
+
+
+def _latest(error: Exception) -> str:
+    """What this call failed of: LiteRT's text begins with every failure of the interpreter before it."""
+    return " ".join(str(error).strip().splitlines()[-2:])[-300:]

@@ -9,6 +9,7 @@ ferry device forget camera-7               it may enrol again
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ferry_cli.client import add_server_options, connect
 from ferry_cli.output import show_fields, show_json, show_rows
@@ -62,15 +63,34 @@ def _list(arguments: argparse.Namespace) -> None:
         "live": "LIVE",
         "last_seen": "LAST SEEN",
     }
-    show_rows(devices, columns, empty="no devices have enrolled yet")
+    rows = ({**device, "live": _lines(device.get("live", {}))} for device in devices)
+    show_rows(rows, columns, empty="no devices have enrolled yet")
 
 
 def _show(arguments: argparse.Namespace) -> None:
     device = connect(arguments).get("devices", arguments.device)
     if arguments.json:
         show_json(device)
-    else:
-        show_fields(device)
+        return
+    history = device.pop("history", [])
+    show_fields({**device, "live": _lines(device.get("live", {}))})
+    columns = {"at": "AT", "release": "RELEASE", "what": "WHAT"}
+    show_rows(map(_event, history), columns, empty="no reports yet")
+
+
+def _lines(live: dict[str, str]) -> list[str]:
+    return [f"{model} {version}" for model, version in live.items()]
+
+
+def _event(report: dict[str, Any]) -> dict[str, str]:
+    release = f"{report['model']} {report['version']}"
+    transition = report.get("transition")
+    if transition:
+        what = f"{transition['state'].replace('_', ' ')}: {transition['reason']}"
+        return {"at": transition["at"], "release": release, "what": what}
+    window = report["window"]
+    what = f"{window['inferences']} inferences, {window['errors']} errors"
+    return {"at": window["ended"], "release": release, "what": what}
 
 
 def _tag(arguments: argparse.Namespace) -> None:

@@ -63,8 +63,6 @@ def _text(value: object) -> str:
         return ", ".join(map(_text, value)) or "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or "–"
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     return str(value)

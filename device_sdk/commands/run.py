@@ -37,8 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     from device_sdk.errors import StoreLockedError  # noqa: PLC0415
     from device_sdk.ferry import Ferry  # noqa: PLC0415
 
-    logging.basicConfig(format="%(asctime)s %(message)s")
-    logging.getLogger("ferry").setLevel(logging.INFO)  # what the agent does, and not its libraries
     config = read_config(Path(arguments.config))
     if arguments.feed_rate <= 0:
         raise ConfigError("--feed-rate is above 0")
@@ -49,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     with Ferry(config) as ferry:
         if not ferry.runs_agent:
             raise StoreLockedError(f"another process runs the agent of {config.store}")
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("ferry").setLevel(logging.INFO)  # what the agent does, and not its libraries
         sys.stderr.write(f"ferry-device: {config.device.device_id} polls {config.server}\n")
         sys.stderr.flush()
         model = str(config.models[0])

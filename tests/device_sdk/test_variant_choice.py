@@ -64,8 +64,8 @@ def test_a_cohort_rule_looks_at_attributes_and_at_tags_heard_of(
     [
         (TinyRelease(version="1.2.0", counter=3, ram_bytes=2**40), "", "bytes of RAM, has"),
         (TinyRelease(version="1.2.0", counter=3, runtime_version="99.0"), "", "needs onnx 99.0 or newer"),
-        (TinyRelease(version="1.2.0", counter=3), 'runtimes = ["tflite"]', "runtime onnx is not installed"),
-        (TinyRelease(version="1.2.0", counter=3), "runtimes = []", "runtime onnx is not installed"),
+        (TinyRelease(version="1.2.0", counter=3), 'runtimes = ["tflite"]', "has no runtime onnx"),
+        (TinyRelease(version="1.2.0", counter=3), "runtimes = []", "has no runtime onnx"),
     ],
 )
 def test_an_incompatible_release_is_recorded_said_and_changes_nothing(

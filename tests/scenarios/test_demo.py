@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-# One worker: the demonstration runs once, and its tests read what it wrote.
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DEVICES = 24

@@ -47,7 +47,6 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "ferry"
 
 
-@pytest.mark.xdist_group("readme")
 def test_the_tour_works_as_typed(checkout: Path) -> None:
     for port in _PORTS:
         with socket.socket() as probe:

@@ -58,7 +58,8 @@ EDGES = {
     _S.ABORTED: set(),
 }
 STAGE_EDGES = {
-    StageState.WAITING: {StageState.RUNNING, StageState.PASSED},
+    # One tick may lead through several: a stage that begins with its gates met soaks at once.
+    StageState.WAITING: {StageState.RUNNING, StageState.SOAKING, StageState.PASSED, StageState.FAILED},
     StageState.RUNNING: {StageState.SOAKING, StageState.PASSED, StageState.FAILED},
     StageState.SOAKING: {StageState.PASSED, StageState.FAILED, StageState.RUNNING},
     StageState.PASSED: {StageState.FAILED},

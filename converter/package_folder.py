@@ -12,6 +12,7 @@ from pathlib import Path
 from converter.errors import OutputError
 from converter.recipe import shown_path
 from ota_contract.manifest import MANIFEST_NAME, File, FileRole
+from ota_contract.package_files import pieces_of
 
 __all__ = ["check_output", "file_entry", "staged_package"]
 
@@ -59,7 +60,13 @@ def file_entry(package: Path, path: str, role: FileRole) -> File:
     """The manifest's entry of a file in a package folder."""
     content = (package / path).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    return File(path=path, length_bytes=len(content), sha256=digest, role=role)
+    return File(
+        path=path,
+        length_bytes=len(content),
+        sha256=digest,
+        role=role,
+        pieces=pieces_of((content,), len(content)),
+    )
 
 
 def _replace(staging: Path, output: Path) -> None:

@@ -15,7 +15,17 @@ from typing import Any
 
 from ota_contract.documents import Reader, canonical_json, format_instant, read_document
 from ota_contract.errors import FormatError, InvalidNameError
-from ota_contract.names import ModelName, Version, check_name, check_relative_path
+from ota_contract.names import ModelName, Version, check_name
+from ota_contract.package_files import (
+    Delta,
+    File,
+    FileRole,
+    Pieces,
+    delta_from,
+    delta_to_json,
+    file_from,
+    file_to_json,
+)
 from ota_contract.preprocessing import InputSpec, input_spec_from, input_spec_to_json
 from ota_contract.tensors import Tensor, tensor_from, tensor_to_json
 
@@ -25,11 +35,13 @@ __all__ = [
     "MAX_MANIFEST_BYTES",
     "MILLION",
     "Binding",
+    "Delta",
     "File",
     "FileRole",
     "Golden",
     "Latency",
     "Metrics",
+    "Pieces",
     "Quality",
     "Release",
     "Requirements",
@@ -53,6 +65,7 @@ _MAX_VARIANTS = 32
 _MAX_FILES = 64
 _MAX_TENSORS = 64
 _MAX_LABELS = 10_000
+_MAX_DELTAS = 256
 
 
 class Runtime(Enum):
@@ -63,31 +76,12 @@ class Runtime(Enum):
     COREML = "coreml"
 
 
-class FileRole(Enum):
-    """What a file of a variant or release is for."""
-
-    MODEL = "model"
-    PART = "part"
-    """Belongs to a model that is a folder (an mlpackage) or has external data; never opened alone."""
-    GOLDEN = "golden"
-
-
 class VerificationStatus(Enum):
     """Whether a variant was compared with its source; what did not run is never `passed`."""
 
     PASSED = "passed"
     FAILED = "failed"
     NOT_RUN = "not_run"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """One file of a package, found by `path` in the package and by `sha256` everywhere else."""
-
-    path: str
-    length_bytes: int
-    sha256: str
-    role: FileRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,12 +221,14 @@ class Release:
     variants: tuple[Variant, ...]
     toolchain: tuple[tuple[str, str], ...]
     """Names and versions of what made the package, sorted."""
+    deltas: tuple[Delta, ...] = ()
+    """Shorter ways to some of the files, for devices that hold an earlier release's."""
 
     def files(self) -> Iterator[File]:
         """Every file of the release; one shared by several variants is repeated."""
-        yield self.golden.file
-        for variant in self.variants:
-            yield from variant.files
+        yield from _files_to_run(self)
+        for delta in self.deltas:
+            yield delta.file
 
     def variant(self, variant_id: str) -> Variant:
         """The variant of that id.
@@ -289,12 +285,15 @@ def _release_from(reader: Reader) -> Release:
         outputs=tuple(map(tensor_from, reader.objects("outputs", max_items=_MAX_TENSORS))),
         labels=reader.texts("labels", max_items=_MAX_LABELS, max_length=128),
         preprocessing=tuple(map(input_spec_from, reader.objects("preprocessing", max_items=_MAX_TENSORS))),
-        golden=Golden(file=_file_from(golden.object("file")), vectors=golden.integer("vectors", low=1)),
+        golden=Golden(file=file_from(golden.object("file")), vectors=golden.integer("vectors", low=1)),
         variants=tuple(map(_variant_from, reader.objects("variants", max_items=_MAX_VARIANTS, min_items=1))),
         toolchain=tuple(
             (name, value.text("value"))
             for name, value in sorted(reader.entries("toolchain", max_items=64).items())
         ),
+        deltas=tuple(map(delta_from, reader.objects("deltas", max_items=_MAX_DELTAS)))
+        if reader.has("deltas")
+        else (),
     )
 
 
@@ -304,7 +303,7 @@ def _variant_from(reader: Reader) -> Variant:
         id=check_name(reader.text("id"), what="variant"),
         runtime=reader.member("runtime", Runtime),
         precision=reader.text("precision", max_length=32),
-        files=tuple(map(_file_from, reader.objects("files", max_items=_MAX_FILES, min_items=1))),
+        files=tuple(map(file_from, reader.objects("files", max_items=_MAX_FILES, min_items=1))),
         requires=Requirements(
             runtime_version=requires.text("runtime_version", max_length=32, default=""),
             os=requires.texts("os", max_items=16, max_length=32),
@@ -321,15 +320,6 @@ def _variant_from(reader: Reader) -> Variant:
             for item in reader.objects("tolerances", max_items=_MAX_TENSORS)
         ),
         rank=reader.integer("rank", high=_MAX_VARIANTS),
-    )
-
-
-def _file_from(reader: Reader) -> File:
-    return File(
-        path=check_relative_path(reader.text("path")),
-        length_bytes=reader.integer("length"),
-        sha256=reader.sha256("sha256"),
-        role=reader.member("role", FileRole),
     )
 
 
@@ -393,6 +383,7 @@ def _check_consistency(release: Release) -> None:
     if release.golden.file.role is not FileRole.GOLDEN:
         raise FormatError(f"{what}: the golden file's role is not {FileRole.GOLDEN.value}")
     _check_paths(what, release)
+    _check_deltas(what, release)
     for variant in release.variants:
         _check_variant(f"{what}: variant {variant.id}", variant, release)
 
@@ -419,11 +410,30 @@ def _check_paths(what: str, release: Release) -> None:
         raise FormatError(f"{what}: {folded[MANIFEST_NAME]} is the manifest's own place")
 
 
+def _check_deltas(what: str, release: Release) -> None:
+    lengths = {file.sha256: file.length_bytes for file in _files_to_run(release)}
+    ways = [(delta.base_sha256, delta.target_sha256) for delta in release.deltas]
+    if len(set(ways)) != len(ways):
+        raise FormatError(f"{what}: two deltas make the same file from the same base")
+    for delta in release.deltas:
+        length = lengths.get(delta.target_sha256)
+        if length is None:
+            raise FormatError(f"{what}: {delta.file.path} makes a file the release does not have")
+        if delta.file.length_bytes >= length:
+            raise FormatError(f"{what}: {delta.file.path} is not smaller than the file it makes")
+
+
+def _files_to_run(release: Release) -> Iterator[File]:
+    yield release.golden.file
+    for variant in release.variants:
+        yield from variant.files
+
+
 def _check_variant(what: str, variant: Variant, release: Release) -> None:
     inputs = sorted(tensor.name for tensor in release.inputs)
     outputs = sorted(tensor.name for tensor in release.outputs)
     roles = [file.role for file in variant.files]
-    if roles.count(FileRole.MODEL) != 1 or FileRole.GOLDEN in roles:
+    if roles.count(FileRole.MODEL) != 1 or not set(roles) <= {FileRole.MODEL, FileRole.PART}:
         raise FormatError(f"{what} needs exactly one model file, and parts beside it")
     if len({file.path for file in variant.files}) != len(variant.files):
         raise FormatError(f"{what} lists a file twice")
@@ -441,7 +451,7 @@ def _check_variant(what: str, variant: Variant, release: Release) -> None:
 
 
 def _release_to_json(release: Release) -> dict[str, Any]:
-    return {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "publisher": release.name.publisher,
         "model": release.name.model,
@@ -456,12 +466,15 @@ def _release_to_json(release: Release) -> dict[str, Any]:
         "labels": list(release.labels),
         "preprocessing": [input_spec_to_json(spec) for spec in release.preprocessing],
         "golden": {
-            "file": _file_to_json(release.golden.file),
+            "file": file_to_json(release.golden.file),
             "vectors": release.golden.vectors,
         },
         "variants": [_variant_to_json(variant) for variant in release.variants],
         "toolchain": dict(release.toolchain),
     }
+    if release.deltas:
+        content["deltas"] = [delta_to_json(delta) for delta in release.deltas]
+    return content
 
 
 def _variant_to_json(variant: Variant) -> dict[str, Any]:
@@ -471,7 +484,7 @@ def _variant_to_json(variant: Variant) -> dict[str, Any]:
         "id": variant.id,
         "runtime": variant.runtime.value,
         "precision": variant.precision,
-        "files": [_file_to_json(file) for file in variant.files],
+        "files": [file_to_json(file) for file in variant.files],
         "requires": {
             "runtime_version": requires.runtime_version,
             "os": list(requires.os),
@@ -494,15 +507,6 @@ def _variant_to_json(variant: Variant) -> dict[str, Any]:
         },
         "tolerances": [{"output": item.output, "max_abs": item.max_abs} for item in variant.tolerances],
         "rank": variant.rank,
-    }
-
-
-def _file_to_json(file: File) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "length": file.length_bytes,
-        "sha256": file.sha256,
-        "role": file.role.value,
     }
 
 

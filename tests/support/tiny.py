@@ -32,6 +32,7 @@ from ota_contract.manifest import (
     dump_release,
 )
 from ota_contract.names import parse_model
+from ota_contract.package_files import pieces_of
 from ota_contract.tensors import Datatype, Tensor
 
 __all__ = ["TinyRelease", "image", "write_package"]
@@ -177,4 +178,10 @@ def _write(folder: Path, path: str, data: bytes, role: FileRole) -> File:
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
-    return File(path=path, length_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), role=role)
+    return File(
+        path=path,
+        length_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        role=role,
+        pieces=pieces_of((data,), len(data)),
+    )

@@ -1,49 +1,42 @@
 """The one place where this device decides what to believe.
 
-python-tuf verifies signatures, versions, expiry and delegations. Around it, not inside it, is what its
-client leaves to the application: one conditional request for an unchanged poll, an anti-rollback record
-of our own that survives torn metadata files, a sane clock, and the check that policy and release are this
-model's. Every failure is one of our errors, and what was trusted before stays trusted.
+`tuf_client` verifies metadata, `trust_rules` says what follows from it, and this module holds the two
+together with the durable record: one conditional request for an unchanged poll, and no step that is not
+remembered before it is acted upon. Every failure is one of our errors, and what was trusted before stays
+trusted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import Metadata, Root, TargetFile, Targets, Timestamp
-from tuf.ngclient import FetcherInterface, Updater
 
 from device_sdk.durable import make_folder, write_durably
 from device_sdk.errors import (
-    ClockError,
     ConfigError,
     DeviceError,
-    ExpiredMetadataError,
     ForeignReleaseError,
-    MissingFileError,
-    NetworkError,
     StoreError,
     UntrustedMetadataError,
 )
 from device_sdk.transport import Transport
 from device_sdk.trust_record import TrustRecord, dump_record, parse_record
-from ota_contract.errors import ContractError, UnknownFormatError
+from device_sdk.trust_rules import (
+    accept_metadata,
+    accept_policy,
+    accept_release,
+    check_clock,
+    forget_rotated,
+    is_due,
+)
+from device_sdk.tuf_client import TufClient
+from ota_contract.errors import ContractError
 from ota_contract.manifest import MAX_MANIFEST_BYTES, Release, parse_release
-from ota_contract.names import ModelName, release_target, rollout_target
-from ota_contract.policy import Policy, ReleaseRef, parse_policy
+from ota_contract.names import ModelName, publisher_role, release_target, rollout_role, rollout_target
+from ota_contract.policy import Policy, ReleaseRef
 
 __all__ = ["Manifest", "TrustedRepository"]
-
-_MAX_TIMESTAMP_BYTES = 16 * 1024
-_FULL_REFRESH_EVERY = timedelta(hours=24)
-"""However long the timestamp stays the same, root is asked after this: a new root does not change it."""
-_CLOCK_SLACK = timedelta(minutes=10)
-"""How far a clock may be set back without being called wrong: time synchronisation does that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +58,18 @@ class TrustedRepository:
         metadata_url: str,
         targets_url: str,
         transport: Transport,
+        metadata: Path | None = None,
         shortcut: bool = True,
     ) -> None:
         """Read what was trusted before; fetch nothing.
 
         Args:
-            folder: Where metadata and the record are kept.
+            folder: Where the record is kept.
             trust_root: The root metadata the device was delivered with.
             metadata_url: Base of metadata URLs.
             targets_url: Base of target URLs.
             transport: HTTP.
+            metadata: Where trusted metadata is kept; by default below `folder`.
             shortcut: Take an unchanged timestamp as proof that nothing changed, for 24 hours.
 
         Raises:
@@ -82,24 +77,23 @@ class TrustedRepository:
             StoreError: The folder cannot be used. A damaged record is not told before `refresh`: it stops
                 updates, and must not keep an app from the release it has.
         """
-        self._metadata = folder / "metadata"
         self._record_path = folder / "record.json"
-        make_folder(self._metadata / "root_history")  # python-tuf would make it for all users
+        metadata = metadata or folder / "metadata"
+        make_folder(folder)
+        make_folder(metadata / "root_history")  # python-tuf would make it for all users
         try:
-            self._root = trust_root.read_bytes()
+            root = trust_root.read_bytes()
         except OSError as error:
             raise ConfigError(
                 f"trust_root {trust_root}: {error.strerror}; it is the root.json of `ferry keys init`"
             ) from error
-        self._metadata_url = metadata_url
+        self._client = TufClient(metadata, root, metadata_url, transport)
         self._targets_url = targets_url
-        self._transport = transport
         self._shortcut = shortcut
         self._damage: StoreError | None = None
         self._record = self._read_record()
-        self._updater: Updater | None = None
+        self._signers: dict[str, str] = {}
         self._unsettled_etag = ""
-        self._fetcher = _Fetcher(transport)
 
     @property
     def record(self) -> TrustRecord:
@@ -118,14 +112,10 @@ class TrustedRepository:
         """
         if self._damage is not None:
             raise self._damage
-        self._check_clock(now)
-        try:
-            if self._shortcut and self._is_unchanged(now):
-                return False
-            self._refresh_fully(now)
-        except DeviceError:
-            self._updater = None
-            raise
+        check_clock(self._record, now)
+        if self._shortcut and self._is_unchanged(now):
+            return False
+        self._refresh_fully(now)
         return True
 
     def settle(self) -> None:
@@ -146,14 +136,20 @@ class TrustedRepository:
             NetworkError: Metadata it needs could not be fetched.
         """
         custom = self._record.policies.get(str(name))
-        if self._updater is not None:
-            target = self._target(rollout_target(name))
-            custom = None if target is None else target.custom
-            if custom is None:
-                if str(name) in self._record.policies:
+        signers = ""
+        if self._client.is_fresh:
+            target = self._client.target(rollout_target(name))
+            signers = self._signers.get(rollout_role(name.publisher), "")
+            if target is None or target.custom is None:
+                if custom is not None:
                     raise UntrustedMetadataError(f"the rollout policy of {name} has vanished")
                 return None
-        return None if custom is None else self._accept_policy(name, custom)
+            custom = target.custom
+        if custom is None:
+            return None
+        policy, record = accept_policy(self._record, name, custom, signers)
+        self._write_record(record)
+        return policy
 
     def manifest(self, name: ModelName, ref: ReleaseRef, now: datetime) -> Manifest:
         """Fetch and verify the manifest of a release the policy names.
@@ -163,156 +159,75 @@ class TrustedRepository:
             ForeignReleaseError: Genuine, but another model's or below the floor.
             NetworkError: It could not be fetched.
         """
-        if self._updater is None:
+        if not self._client.is_fresh:
             self._refresh_fully(now)
-        path = release_target(name, ref.version)
-        target = self._target(path)
+        target = self._client.target(release_target(name, ref.version))
         if target is None:
             raise UntrustedMetadataError(f"{name} {ref.version} is not signed by its publisher")
-        digest = target.hashes.get("sha256", "")
-        if digest != ref.manifest_sha256 or target.length > MAX_MANIFEST_BYTES:
+        # One digest, and no other beside it: it is also the name the file lies under.
+        if target.hashes != {"sha256": ref.manifest_sha256} or target.length > MAX_MANIFEST_BYTES:
             raise UntrustedMetadataError(f"{name} {ref.version} is not the release the policy names")
-        folder, _, file_name = path.rpartition("/")
-        url = f"{self._targets_url}/{folder}/{digest}.{file_name}"
-        data = self._transport.get(url, max_bytes=target.length).body
+        data = self._client.fetch(target, self._targets_url)
         try:
-            target.verify_length_and_hashes(data)
             release = parse_release(data)
-        except tuf_errors.LengthOrHashMismatchError as error:
-            raise UntrustedMetadataError(f"{url}: the bytes are not the signed ones") from error
         except ContractError as error:
             raise ForeignReleaseError(f"{name} {ref.version}: {error}") from error
-        self._check_release(name, ref, release)
+        signers = self._signers.get(publisher_role(name.publisher), "")
+        self._write_record(accept_release(self._record, name, ref, release, signers))
         return Manifest(release=release, data=data)
 
-    def _check_release(self, name: ModelName, ref: ReleaseRef, release: Release) -> None:
-        """A stolen server could still point at a genuine release that is wrong here."""
-        if release.name != name or (release.version, release.counter) != (ref.version, ref.counter):
-            raise ForeignReleaseError(
-                f"{name} {ref.version} turned out to be {release.name} {release.version}"
-            )
-        floor = self._record.floors.get(str(name), 0)
-        if release.counter < floor:
-            raise ForeignReleaseError(
-                f"{name} {release.version} (counter {release.counter}) is below the floor {floor}"
-            )
-        if release.floor > floor:
-            floors = {**self._record.floors, str(name): release.floor}
-            self._write_record(self._record.updated(floors=floors))
+    def target(self, path: str) -> bytes | None:
+        """The verified bytes of any target; None where nobody signed one.
 
-    def _accept_policy(self, name: ModelName, custom: Mapping[str, Any]) -> Policy:
-        try:
-            policy = parse_policy(custom)
-        except UnknownFormatError:
-            raise
-        except ContractError as error:
-            raise UntrustedMetadataError(f"{name}: {error}") from error
-        if policy.name != name:
-            raise UntrustedMetadataError(f"the rollout policy of {name} is one of {policy.name}")
-        seen = self._record.revisions.get(str(name), 0)
-        if policy.revision < seen:
-            raise UntrustedMetadataError(
-                f"the rollout policy of {name} is revision {policy.revision}; {seen} was seen before"
-            )
-        if self._record.policies.get(str(name)) != custom:
-            self._write_record(
-                self._record.updated(
-                    policies={**self._record.policies, str(name): custom},
-                    revisions={**self._record.revisions, str(name): policy.revision},
-                )
-            )
-        return policy
+        For what is not a release: whoever takes it must check that it is what was meant.
 
-    def _check_clock(self, now: datetime) -> None:
-        trusted = self._record.trusted_time
-        if trusted is not None and now < trusted - _CLOCK_SLACK:
-            raise ClockError(
-                f"the clock says {now:%Y-%m-%d %H:%M}, but {trusted:%Y-%m-%d %H:%M} was trusted before; "
-                "set the clock"
-            )
+        Raises:
+            UntrustedMetadataError: Verification failed.
+            NetworkError: It could not be fetched.
+        """
+        target = self._client.target(path)
+        return None if target is None else self._client.fetch(target, self._targets_url)
 
     def _is_unchanged(self, now: datetime) -> bool:
         """One conditional request: 304 says that no metadata changed."""
-        record = self._record
-        if not record.etag or record.refreshed is None or now - record.refreshed >= _FULL_REFRESH_EVERY:
+        if not self._record.etag or is_due(self._record, now):
             return False
-        expires = self._cached_expiry()
+        expires = self._client.expires()
         if expires is None or now >= expires:
             return False
-        url = f"{self._metadata_url}/timestamp.json"
-        answer = self._transport.get(url, max_bytes=_MAX_TIMESTAMP_BYTES, etag=record.etag)
-        if answer.status == 304:  # noqa: PLR2004
-            return True
-        # The full refresh asks for the same file: hand it this answer.
-        self._fetcher.prepared[url] = (answer.body, answer.etag)
-        return False
+        try:
+            return self._client.probe(self._record.etag)
+        except DeviceError:
+            self._client.drop()
+            raise
 
     def _refresh_fully(self, now: datetime) -> None:
-        url = f"{self._metadata_url}/timestamp.json"
+        self._forget_rotated()
         try:
-            updater = Updater(
-                str(self._metadata), self._metadata_url, fetcher=self._fetcher, bootstrap=self._root
-            )
-            updater.refresh()
-        except Exception as error:
-            raise _translated(error) from error
-        finally:
-            etag = self._fetcher.etags.pop(url, "")
-            self._fetcher.prepared.clear()
-        versions = self._cached_versions()
-        for role, version in versions.items():
-            # python-tuf compares with its own files, which a power cut may have emptied.
-            if version < self._record.versions.get(role, 0):
-                raise UntrustedMetadataError(
-                    f"{role} is version {version}; {self._record.versions[role]} was trusted before"
-                )
-        expires = self._cached_expiry()
-        if expires is None or now >= expires:  # python-tuf looked at the system's clock, not at ours
-            raise ExpiredMetadataError(f"the server must sign anew: the metadata expired at {expires}")
+            etag = self._client.refresh()
+        except UntrustedMetadataError:
+            # A new root may just have come, and its new keys have signed lower versions than the old ones.
+            if not self._forget_rotated():
+                raise
+            etag = self._client.refresh()
+        try:
+            facts = self._client.facts()
+            self._write_record(accept_metadata(self._record, facts, now))
+        except DeviceError:
+            self._client.drop()  # verified, and still not to be believed: nobody may ask it for a target
+            raise
+        self._signers = dict(facts.keys)
         self._unsettled_etag = etag
-        self._write_record(
-            self._record.updated(
-                etag="",
-                refreshed=now,
-                versions=versions,
-                trusted_time=max(now, self._record.trusted_time or now),
-            )
-        )
-        self._updater = updater  # only now: whoever asks it for a target trusts all of the above
 
-    def _target(self, path: str) -> TargetFile | None:
-        if self._updater is None:
-            return None
-        try:
-            return self._updater.get_targetinfo(path)
-        except Exception as error:
-            raise _translated(error) from error
-
-    def _cached_expiry(self) -> datetime | None:
-        """The least expiry of the top-level metadata on disk, which python-tuf verified."""
-        try:
-            return min(
-                Metadata.from_file(str(self._metadata / f"{role}.json")).signed.expires
-                for role in ("root", "timestamp", "snapshot", "targets")
-            )
-        except Exception:  # noqa: BLE001 - torn files of any kind: a full refresh mends them
-            return None
-
-    def _cached_versions(self) -> dict[str, int]:
-        """Versions of what has just been verified and written."""
-        try:
-            root = Metadata[Root].from_file(str(self._metadata / "root.json")).signed
-            timestamp = Metadata[Timestamp].from_file(str(self._metadata / "timestamp.json")).signed
-            targets = Metadata[Targets].from_file(str(self._metadata / "targets.json")).signed
-        except Exception as error:
-            raise StoreError(f"metadata in {self._metadata} cannot be read back: {error}") from error
-        return {
-            # A lost root.json would let the keys in that a newer root took out.
-            "root": root.version,
-            "timestamp": timestamp.version,
-            "snapshot": timestamp.snapshot_meta.version,
-            "targets": targets.version,
-        }
+    def _forget_rotated(self) -> bool:
+        """Let go of what replaced keys have signed; returns whether there was anything."""
+        record = forget_rotated(self._record, *self._client.root_keys())
+        if record is self._record:
+            return False
+        # Files first: after a crash in between, the record still says that they have to go.
+        self._client.forget_snapshots()
+        self._write_record(record)
+        return True
 
     def _read_record(self) -> TrustRecord:
         try:
@@ -328,57 +243,13 @@ class TrustedRepository:
             return TrustRecord()
 
     def _write_record(self, record: TrustRecord) -> None:
-        write_durably(self._record_path, dump_record(record))
-        self._record = record
-
-
-class _Fetcher(FetcherInterface):
-    """Lets python-tuf fetch through our transport."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.prepared: dict[str, tuple[bytes, str]] = {}
-        self.etags: dict[str, str] = {}
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
+        if record is self._record:
+            return
         try:
-            if url.endswith("/timestamp.json"):
-                body, etag = self.prepared.pop(url, (None, ""))
-                if body is None:
-                    answer = self._transport.get(url, max_bytes=_MAX_TIMESTAMP_BYTES)
-                    body, etag = answer.body, answer.etag
-                self.etags[url] = etag
-                yield body
-            else:
-                yield from self._transport.stream(url)
-        except MissingFileError as error:
-            # python-tuf takes 403 and 404 for `N+1.root.json` as "no newer root".
-            raise tuf_errors.DownloadHTTPError(str(error), error.status) from error
-
-
-def _translated(error: Exception) -> DeviceError:
-    """Our error for anything python-tuf or its fetcher may raise."""
-    known = error if isinstance(error, DeviceError) else error.__cause__
-    if isinstance(known, DeviceError):
-        return known
-    for kind, translate in _TRANSLATIONS:
-        if isinstance(error, kind):
-            return translate(f"{type(error).__name__}: {error}")
-    # ValueError, KeyError, TypeError: bytes that are no metadata at all.
-    return UntrustedMetadataError(f"metadata rejected: {type(error).__name__}: {error}")
-
-
-_TRANSLATIONS: tuple[tuple[type[Exception], Callable[[str], DeviceError]], ...] = (
-    # The first that fits decides: expiry and excess are also among the wider classes below them.
-    (
-        tuf_errors.ExpiredMetadataError,
-        lambda text: ExpiredMetadataError(f"the server must sign anew: {text}"),
-    ),
-    (
-        tuf_errors.DownloadLengthMismatchError,
-        lambda text: UntrustedMetadataError(f"metadata rejected: {text}"),
-    ),
-    (tuf_errors.RepositoryError, lambda text: UntrustedMetadataError(f"metadata rejected: {text}")),
-    (tuf_errors.DownloadError, NetworkError),
-    (OSError, lambda text: StoreError(f"metadata cannot be stored: {text}")),
-)
+            data = dump_record(record)
+        except ContractError as error:
+            raise UntrustedMetadataError(
+                f"this cannot be remembered, so it is not trusted: {error}"
+            ) from error
+        write_durably(self._record_path, data)
+        self._record = record

@@ -30,7 +30,7 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
-from ota_contract.documents import canonical_json
+from ota_contract.documents import canonical_json, format_instant
 from ota_contract.errors import ContractError
 from ota_contract.names import ModelName, publisher_role, rollout_role, rollout_target
 from ota_contract.policy import Policy, parse_policy, policy_to_json
@@ -208,6 +208,8 @@ class TufRepository:
         timestamp = self._timestamp()
         timestamp.signed.version += 1
         timestamp.signed.snapshot_meta = MetaFile(number)
+        # TUF has no time of signing. Devices keep the latest, and see by it that a clock was set back.
+        timestamp.signed.unrecognized_fields["issued"] = format_instant(self._clock())
         self._write_signed(timestamp, "timestamp", "timestamp.json")
 
     def _write_next(self, role: str, metadata: Metadata[Targets]) -> int:

@@ -100,14 +100,14 @@ def test_a_refused_replay_is_not_what_an_update_goes_on_with(own_scene: Scene) -
         for path in folder.glob("*.json"):
             path.write_bytes(b"")
         own_scene.serve(old)
-        agent._trust._updater = None
+        agent._trust._client.drop()
         policy = agent._trust.policy(own_scene.device.slots.name)
         assert policy is not None
         ref = policy.rules[0].base
         assert ref is not None
         with pytest.raises(UntrustedMetadataError, match="was trusted before"):
             agent._trust.manifest(own_scene.device.slots.name, ref, own_scene.device.clock())
-        assert agent._trust._updater is None
+        assert not agent._trust._client.is_fresh
 
 
 def test_an_older_policy_under_newer_metadata_is_refused(own_scene: Scene) -> None:

@@ -6,6 +6,7 @@ FerryError                   root of every package's tree; a command prints it a
     │   └── UnknownFormatError   a format this code does not know: do nothing with it
     ├── InvalidNameError         a publisher, model, version or path that is not well formed
     ├── ConditionError           a cohort rule that cannot be evaluated safely
+    ├── DeltaError               a delta is malformed, or not one of the file it is applied to
     ├── CredentialsError         no server or no token to speak to it with is known
     └── ProtocolError            an inference request or response outside the Open Inference Protocol
 """
@@ -16,6 +17,7 @@ __all__ = [
     "ConditionError",
     "ContractError",
     "CredentialsError",
+    "DeltaError",
     "FerryError",
     "FormatError",
     "InvalidNameError",
@@ -46,6 +48,10 @@ class InvalidNameError(ContractError):
 
 class ConditionError(ContractError):
     """A cohort rule uses an unknown operator, or could cost more than its bound to evaluate."""
+
+
+class DeltaError(ContractError):
+    """A delta is malformed, or not one of the file it was applied to; what it made is worth nothing."""
 
 
 class CredentialsError(ContractError):

@@ -88,7 +88,7 @@ class Agent:
 
     def _build(self) -> None:
         config, monotonic = self._config, self._monotonic
-        self._transport = Transport()
+        self._transport = Transport(tls=config.tls)
         self._spool = Spool(config.store / "reports")
         self._trust = TrustedRepository(
             config.store / "trust",

@@ -8,7 +8,11 @@ models = ["vision/digits"]
 id = "camera-7"
 [enrolment]
 token_file = "enrolment.token"           # lets an unknown device register itself, once
-[cloud]
+[tls]                                    # optional: whom to believe, and who to be
+ca_bundle = "ca.pem"                     # instead of the system's authorities
+certificate = "device.pem"               # for servers that ask for one (mTLS)
+key = "device-key.pem"
+[cloud]                                  # takes the keys of [tls], too: the two are not the same party
 url = "https://cloud.example.com"        # an Open Inference Protocol endpoint
 """
 
@@ -35,7 +39,7 @@ from ota_contract.documents import Reader, reader_of
 from ota_contract.errors import ContractError, FormatError
 from ota_contract.names import ModelName, parse_model
 
-__all__ = ["AgentConfig", "CloudConfig", "Config", "read_config"]
+__all__ = ["AgentConfig", "CloudConfig", "Config", "TlsConfig", "read_config"]
 
 _KNOWN: Mapping[str, frozenset[str]] = {
     "": frozenset(
@@ -49,6 +53,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
             "models",
             "device",
             "enrolment",
+            "tls",
             "cloud",
             "agent",
             "threads",
@@ -56,13 +61,25 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     ),
     "device": frozenset({"id", "hardware", "os", "arch", "ram_bytes", "runtimes", "region", "extra"}),
     "enrolment": frozenset({"token_file"}),
-    "cloud": frozenset({"url", "model", "timeout_ms"}),
+    "tls": frozenset({"ca_bundle", "certificate", "key"}),
+    "cloud": frozenset({"url", "model", "timeout_ms", "ca_bundle", "certificate", "key"}),
     "agent": frozenset({"poll_interval_s", "report_interval_s", "rollout_report_interval_s"}),
 }
 _MAX_MODELS = 64
 _REPORT_INTERVAL_S = 6 * 3600.0
 """Four reports a day: TLS handshakes, not reports, are what telemetry costs."""
 _ROLLOUT_REPORT_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Whom to believe, and who to be; without a bundle the system's authorities are believed."""
+
+    ca_bundle: Path | None = None
+    certificate: Path | None = None
+    """The device's own, with its chain, in PEM: the server may ask for it (mTLS)."""
+    key: Path | None = None
+    """Its private key, unencrypted PEM; None where `certificate` holds both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +90,7 @@ class CloudConfig:
     model: str
     """Its name there; empty means the model's own."""
     timeout_s: float
+    tls: TlsConfig | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +117,7 @@ class Config:
     models: tuple[ModelName, ...]
     device: Attributes
     enrolment_token: Path | None
+    tls: TlsConfig | None
     cloud: CloudConfig | None
     agent: AgentConfig
     threads: int
@@ -149,7 +168,8 @@ def _config_from(reader: Reader, folder: Path) -> Config:
         models=tuple(map(parse_model, models)),
         device=_device(reader),
         enrolment_token=_enrolment(reader, folder),
-        cloud=reader.optional("cloud", _cloud),
+        tls=_tls(reader.object("tls"), folder) if reader.has("tls") else None,
+        cloud=_cloud(reader.object("cloud"), folder) if reader.has("cloud") else None,
         agent=_agent(reader.object("agent") if reader.has("agent") else Reader({}, "[agent]")),
         threads=reader.integer("threads", low=1, high=256, default=1),
     )
@@ -185,11 +205,20 @@ def _enrolment(reader: Reader, folder: Path) -> Path | None:
     return folder / reader.object("enrolment").text("token_file", max_length=4096)
 
 
-def _cloud(reader: Reader) -> CloudConfig:
+def _tls(reader: Reader, folder: Path) -> TlsConfig | None:
+    names = ("ca_bundle", "certificate", "key")
+    paths = {name: folder / reader.text(name, max_length=4096) for name in names if reader.has(name)}
+    if "key" in paths and "certificate" not in paths:
+        reader.fail("key", "a key needs its certificate")
+    return TlsConfig(**paths) if paths else None
+
+
+def _cloud(reader: Reader, folder: Path) -> CloudConfig:
     return CloudConfig(
         url=_url(reader, "url"),
         model=reader.text("model", default=""),
         timeout_s=reader.integer("timeout_ms", low=1, high=600_000, default=10_000) / 1000,
+        tls=_tls(reader, folder),
     )
 
 

@@ -43,7 +43,7 @@ class Ferry:
         self._config = config
         self._store = Store(config.store)
         self._spool = Spool(config.store / "reports")
-        self._transport = Transport(Limits(connect_s=5.0))
+        self._transport = Transport(Limits(connect_s=5.0), tls=config.cloud.tls if config.cloud else None)
         self._models: dict[ModelName, Model] = {}
         self._lock = threading.Lock()
         self._agent = _open_agent(config) if start_agent else None

@@ -6,8 +6,7 @@ Every exception of the HTTP library becomes a `NetworkError`. Nothing here trust
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +16,13 @@ from pathlib import Path
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from device_sdk.durable import NO_SPACE, open_private
+from device_sdk.config import TlsConfig
+from device_sdk.durable import NO_SPACE
 from device_sdk.errors import DigestMismatchError, DiskFullError, MissingFileError, NetworkError, StoreError
+from device_sdk.http_pool import Limits, Pools, set_deadline
+from device_sdk.part_file import PartFile
 from ota_contract import __version__
+from ota_contract.package_files import Pieces
 
 __all__ = ["Answer", "Limits", "Transport"]
 
@@ -29,19 +32,10 @@ _SUCCESS = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_RETRY_AFTER_S = 24 * 3600
 _SHORT_BODY_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds on one transfer."""
-
-    connect_s: float = 10.0
-    silence_s: float = 30.0
-    """Longest wait for the next bytes."""
-    least_bytes_per_s: float = 256.0
-    """Slower than this over `patience_s` is a stalled link, or an attacker who trickles."""
-    patience_s: float = 60.0
-    total_s: float = 6 * 3600.0
+_RANGE_PATIENCE_S = 3600.0
+"""How long a server or middlebox without ranges is given to come to its senses before a file that was
+begun is fetched whole, from its first byte."""
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +52,31 @@ class Transport:
     """One connection pool; safe to share between threads."""
 
     def __init__(
-        self, limits: Limits | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        limits: Limits | None = None,
+        *,
+        tls: TlsConfig | None = None,
+        environ: Mapping[str, str] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """Open no connection yet."""
+        """Open no connection yet.
+
+        Args:
+            limits: Bounds on each transfer.
+            tls: Authorities and certificate; None for the system's and none.
+            environ: Where proxies are named; None for the process's own environment.
+            monotonic: Seconds, for the bounds.
+            wall: Seconds, as files bear them.
+
+        Raises:
+            ConfigError: A TLS file or a proxy cannot be used.
+        """
         self._limits = limits or Limits()
         self._monotonic = monotonic
+        self._wall = wall
         self._ending = threading.Event()
-        timeout = urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.silence_s)
-        # Redirects are refused and retries left to the caller, who knows what a retry costs.
-        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
+        self._pools = Pools(self._limits, tls, environ)
 
     def get(self, url: str, *, max_bytes: int, etag: str = "") -> Answer:
         """GET into memory; status 200, or 304 when `etag` still holds.
@@ -112,22 +122,33 @@ class Transport:
         with self._open("POST", url, headers, body=body, timeout_s=timeout_s) as response:
             return _answer(response, b"".join(self._chunks(url, response, max_bytes, ends_at)))
 
-    def download(self, url: str, part: Path, *, length_bytes: int, sha256: str) -> int:
+    def download(
+        self, url: str, part: Path, *, length_bytes: int, sha256: str, pieces: Pieces | None = None
+    ) -> int:
         """Bring a file to `part`, going on where an earlier attempt ended; returns bytes received.
 
-        On return the file has the signed length and digest and is on disk. Bytes already in `part` are
-        asked for again only if the server cannot serve a range.
+        On return the file has the signed length and digest and is on disk. Sound bytes that are here are
+        asked for again only after an hour in which the server could not serve the rest alone.
+
+        Args:
+            url: Where it lies.
+            part: Where it goes.
+            length_bytes: Its signed length.
+            sha256: Its signed digest.
+            pieces: With them a damaged download is kept up to the damage.
 
         Raises:
-            DigestMismatchError: The bytes are not the signed ones; `part` was deleted.
+            DigestMismatchError: The bytes are not the signed ones; `part` keeps the pieces that are, or
+                was deleted.
             NetworkError: The link failed; `part` keeps what came.
             DiskFullError: No room; `part` was deleted to leave none of its own.
         """
+        file = PartFile(part, length_bytes=length_bytes, pieces=pieces)
         try:
-            received = self._fill(url, part, length_bytes)
-            if _sha256(part) != sha256:
-                part.unlink()
-                raise DigestMismatchError(f"{url}: the bytes are not the signed ones")
+            received = self._fill(url, file, length_bytes)
+            file.verify(sha256)
+        except DigestMismatchError as error:
+            raise DigestMismatchError(f"{url}: {error}") from error
         except OSError as error:
             if error.errno in NO_SPACE:
                 part.unlink(missing_ok=True)
@@ -141,47 +162,44 @@ class Transport:
 
     def close(self) -> None:
         """Close every connection."""
-        self._pool.clear()
+        self._pools.close()
 
-    def _fill(self, url: str, part: Path, length_bytes: int) -> int:
-        have = part.stat().st_size if part.exists() else 0
-        if have > length_bytes:
-            part.unlink()
-            have = 0
-        if have == length_bytes:
+    def _fill(self, url: str, file: PartFile, length_bytes: int) -> int:
+        have = file.resume()
+        if have == length_bytes and file.path.exists():
             return 0
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self._open("GET", url, headers) as response:
-            if response.status == _RANGE_REFUSED:
-                part.unlink(missing_ok=True)
-                raise NetworkError(f"{url}: the server refused to go on at byte {have}; starting over")
-            _expect_file(url, response)
-            if response.status != _PARTIAL:
-                have = 0
-            elif not _begins_at(response, have):
-                part.unlink(missing_ok=True)
-                raise NetworkError(
-                    f"{url}: the server sent other bytes than those from {have}; starting over"
-                )
-            return self._append(url, response, part, have, length_bytes)
-
-    def _append(
-        self, url: str, response: urllib3.BaseHTTPResponse, part: Path, have: int, length_bytes: int
-    ) -> int:
-        received = 0
-        with os.fdopen(open_private(part, os.O_RDWR | os.O_CREAT), "r+b") as stream:
-            stream.truncate(have)
-            stream.seek(have)
-            try:
-                for chunk in self._chunks(url, response, length_bytes - have):
-                    stream.write(chunk)
-                    received += len(chunk)
-            finally:
-                stream.flush()
-                os.fsync(stream.fileno())
+            have = self._check_range(url, response, file, have, length_bytes)
+            received = file.append(have, self._chunks(url, response, length_bytes - have))
         if have + received < length_bytes:
             raise NetworkError(f"{url}: the transfer ended after {have + received} of {length_bytes} bytes")
         return received
+
+    def _check_range(
+        self, url: str, response: urllib3.BaseHTTPResponse, file: PartFile, have: int, length_bytes: int
+    ) -> int:
+        """From which byte on this answer goes; refused before a byte of it is written, if it cannot be it."""
+        if response.status == _RANGE_REFUSED:
+            self._give_up_part(file)
+            raise NetworkError(f"{url}: the server refused to go on at byte {have}")
+        _expect_file(url, response)
+        if response.status == _PARTIAL:
+            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if found is None or int(found[1]) != have or found[2] not in ("*", str(length_bytes)):
+                self._give_up_part(file)
+                raise NetworkError(f"{url}: the server sent other bytes than those from {have}")
+            return have
+        announced = response.headers.get("Content-Length", str(length_bytes))
+        if announced != str(length_bytes):
+            raise NetworkError(f"{url}: the server announced {announced[:20]} bytes, not {length_bytes}")
+        if have and file.idle_s(self._wall()) < _RANGE_PATIENCE_S:
+            raise NetworkError(f"{url}: the server cannot go on at byte {have}; what is here is kept")
+        return 0
+
+    def _give_up_part(self, file: PartFile) -> None:
+        if file.idle_s(self._wall()) >= _RANGE_PATIENCE_S:
+            file.drop()
 
     @contextlib.contextmanager
     def _open(
@@ -198,7 +216,7 @@ class Transport:
         options = {} if timeout_s is None else {"timeout": urllib3.Timeout(total=timeout_s)}
         response: urllib3.BaseHTTPResponse | None = None
         try:
-            response = self._pool.request(
+            response = self._pools.of(url).request(
                 method,
                 url,
                 body=body,
@@ -228,8 +246,9 @@ class Transport:
         limits = self._limits
         since = now = self._monotonic()
         total = recent = 0
-        _wait_until(response, ends_at, now)
         ends_at = now + limits.total_s if ends_at is None else ends_at
+        # By the true clock: no single read may outlast it, however the bytes of a chunk's length trickle.
+        set_deadline(response, time.monotonic() + min(limits.patience_s, ends_at - now))
         # read1 gives what has come. read and stream wait for a full chunk, which at one byte a second
         # is hours within which no limit below would be looked at.
         while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
@@ -242,21 +261,15 @@ class Transport:
                 raise NetworkError(f"{url}: more than the {max_bytes} bytes expected")
             yield chunk
             now = self._monotonic()
-            if now > ends_at:
+            if now >= ends_at:
                 response.close()
                 raise NetworkError(f"{url}: not finished in time")
+            set_deadline(response, time.monotonic() + min(limits.patience_s, ends_at - now))
             if now - since > limits.patience_s:
                 if recent < limits.least_bytes_per_s * (now - since):
                     response.close()
                     raise NetworkError(f"{url}: slower than {limits.least_bytes_per_s:g} bytes a second")
                 since, recent = now, 0
-
-
-def _wait_until(response: urllib3.BaseHTTPResponse, ends_at: float | None, now: float) -> None:
-    """Let no read outlast a deadline: waiting for the headers has used some of the time already."""
-    sock = getattr(response.connection, "sock", None)
-    if ends_at is not None and sock is not None:
-        sock.settimeout(max(0.001, ends_at - now))
 
 
 def _let_go(response: urllib3.BaseHTTPResponse) -> None:
@@ -288,10 +301,6 @@ def _expect_file(url: str, response: urllib3.BaseHTTPResponse) -> None:
         raise NetworkError(f"{url}: a web page came instead of the file; is there a captive portal?")
 
 
-def _begins_at(response: urllib3.BaseHTTPResponse, offset: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
-
-
 def _answer(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:
     return Answer(
         status=response.status,
@@ -305,11 +314,6 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     text = response.headers.get("Retry-After", "")
     # The HTTP-date form needs a clock that can be trusted; seconds are what servers send.
     return float(min(int(text), _MAX_RETRY_AFTER_S)) if text.isdecimal() and len(text) < 10 else None  # noqa: PLR2004
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _cause(error: Exception) -> str:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from device_sdk.config import Config
 from device_sdk.errors import (
     DeviceError,
-    DigestMismatchError,
     NetworkError,
     SelfTestError,
     StoreError,
@@ -209,6 +208,7 @@ class ModelUpdater:
                 self._store.part(file.sha256),
                 length_bytes=file.length_bytes,
                 sha256=file.sha256,
+                pieces=file.pieces,
             )
             self._store.keep_blob(file.sha256)
         self._journal.advance(self.slots, UpdateState.VERIFIED, f"{len(files)} files")
@@ -287,8 +287,6 @@ class ModelUpdater:
             return  # the offer itself could not be written: the record is of an older update, and stays
         attempts = state.update.attempts + 1
         wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
-        if isinstance(error, DigestMismatchError):
-            self._store.drop_parts()
         self._journal.advance(
             self.slots,
             UpdateState.FAILED,

@@ -60,10 +60,10 @@ class Pieces:
     length_bytes: int
     digests: bytes
 
-    def agrees(self, index: int, piece: bytes) -> bool:
-        """Whether these bytes are piece number `index`, as far as a short digest can tell."""
+    def agrees(self, index: int, sha256: bytes) -> bool:
+        """Whether this can be piece number `index`, by the binary SHA-256 of its bytes."""
         begin = index * _DIGEST_BYTES
-        return _digest(piece) == self.digests[begin : begin + _DIGEST_BYTES]
+        return sha256[:_DIGEST_BYTES] == self.digests[begin : begin + _DIGEST_BYTES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,7 +196,7 @@ def test_a_silent_cloud_cannot_break_the_deadline(model: Model, cloud: Proxy) ->
 
 
 def open_cloud(url: str, ticks: Ticks, timeout_s: float = 2.0) -> CloudModel:
-    config = CloudConfig(url=url, model="", timeout_s=timeout_s)
+    config = CloudConfig(url=url, model="", timeout_s=timeout_s, tls=None)
     return CloudModel(config, "digits", Transport(Limits(connect_s=1)), ticks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,8 +83,8 @@ def untouched(device: Device) -> None:
 FAULTS: dict[str, tuple[Fault, str]] = {
     "truncated": (drop_after(150_000), "IncompleteRead"),
     "nothing at all": (drop_after(0), "IncompleteRead"),
-    "announced too long": (wrong_length(+1000), ""),
-    "announced too short": (wrong_length(-1000), "the transfer ended after"),
+    "announced too long": (wrong_length(+1000), "the server announced"),
+    "announced too short": (wrong_length(-1000), "the server announced"),
     "endless": (endless, "bytes expected"),
     "404": (answer(404), "HTTP 404"),
     "403": (answer(403), "HTTP 403"),
@@ -220,11 +221,47 @@ def test_offered_and_downloading_are_reported_once_however_often_the_link_fails(
         assert agent._spool.waiting() - before == 2
 
 
-def test_a_server_without_ranges_costs_the_whole_file_again_and_works(device: Device, link: Proxy) -> None:
+def grow_old(device: Device) -> None:
+    """An hour passes for whatever was begun."""
+    for part in (device.store / "blobs").glob("*.part"):
+        then = part.stat().st_mtime - 3601
+        os.utime(part, (then, then))
+
+
+UNABLE: dict[str, Fault] = {
+    "ignores ranges": ignore_range,
+    "refuses ranges": answer(416),
+    "sends other bytes": answer(206, b"x" * 10, Content_Range="bytes 0-9/400000"),
+    "has another length": answer(206, b"x" * 10, Content_Range="bytes 300000-300009/300010"),
+}
+
+
+@pytest.mark.parametrize("name", UNABLE)
+def test_a_server_that_cannot_go_on_costs_nothing_that_is_here(
+    device: Device, link: Proxy, name: str
+) -> None:
     link.misbehave(BLOBS, drop_after(300_000))
     device.poll()
     link.heal()
-    link.misbehave(BLOBS, ignore_range)
+    link.misbehave(BLOBS, UNABLE[name])
+    assert "300000" in device.poll()
+    untouched(device)
+    link.forget()
+    heals(device, link)
+    assert link.sent(BLOBS) <= 100_000 + 10_000  # the rest, and the small files
+
+
+@pytest.mark.parametrize("name", UNABLE)
+def test_a_server_that_cannot_go_on_for_an_hour_is_asked_for_the_whole_file(
+    device: Device, link: Proxy, name: str
+) -> None:
+    link.misbehave(BLOBS, drop_after(300_000))
+    device.poll()
+    grow_old(device)
+    link.heal()
+    fault = UNABLE[name]
+    link.misbehave(BLOBS, fault, times=None if fault is ignore_range else 1)
+    device.poll()
     device.poll()
     assert device.live == "1.1.0"
 

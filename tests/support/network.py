@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -112,17 +113,19 @@ class Proxy:
 
 
 @contextmanager
-def run_proxy(upstream: str) -> Iterator[Proxy]:
-    """A running proxy on a free loopback port."""
+def run_proxy(upstream: str, *, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """A running proxy on a free loopback port; with `tls` it is an HTTPS server."""
     proxy = Proxy(upstream)
 
     class Bound(_Handler):
         state = proxy
 
     server = _Server(("127.0.0.1", 0), Bound)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    proxy.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
     try:
         yield proxy
     finally:

@@ -27,6 +27,7 @@ __all__ = [
     "corrupt",
     "drop_after",
     "endless",
+    "hang_up",
     "ignore_range",
     "redirect",
     "run_proxy",
@@ -47,6 +48,8 @@ class Reply:
     send_bytes: int | None = None
     """Hang up after this many bytes of the body."""
     endless: bool = False
+    hangs_up: bool = False
+    """Say nothing at all."""
     pause_s: float | None = None
     """Between single bytes."""
 
@@ -208,6 +211,10 @@ class _Handler(BaseHTTPRequestHandler):
         return Reply(status=got.status, headers=carried, body=got.data)
 
     def _send(self, reply: Reply) -> int:
+        if reply.hangs_up:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return 0
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -274,6 +281,11 @@ def captive_portal(reply: Reply) -> None:
     reply.status = 200
     reply.headers = {"Content-Type": "text/html; charset=utf-8"}
     reply.body = b"<html><body>Please accept our terms</body></html>"
+
+
+def hang_up(reply: Reply) -> None:
+    """Close the connection instead of answering."""
+    reply.hangs_up = True
 
 
 def redirect(location: str) -> Fault:

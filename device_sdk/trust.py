@@ -188,6 +188,16 @@ class TrustedRepository:
         target = self._client.target(path)
         return None if target is None else self._client.fetch(target, self._targets_url)
 
+    def holds(self, path: str, file: Path) -> bool:
+        """Whether a file has the signed bytes of a target already.
+
+        Raises:
+            UntrustedMetadataError: Verification failed.
+            NetworkError: Metadata it needs could not be fetched.
+        """
+        target = self._client.target(path)
+        return target is not None and self._client.is_intact(target, file)
+
     def _is_unchanged(self, now: datetime) -> bool:
         """One conditional request: 304 says that no metadata changed."""
         if not self._record.etag or is_due(self._record, now):

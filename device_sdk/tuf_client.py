@@ -134,6 +134,15 @@ class TufClient:
             raise UntrustedMetadataError(f"{url}: the bytes are not the signed ones") from error
         return data
 
+    def is_intact(self, target: TargetFile, file: Path) -> bool:
+        """Whether a file has a target's bytes."""
+        try:
+            with file.open("rb") as stream:
+                target.verify_length_and_hashes(stream)
+        except (OSError, tuf_errors.LengthOrHashMismatchError):
+            return False
+        return True
+
     def facts(self) -> Facts:
         """What the metadata of the last refresh says.
 

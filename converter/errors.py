@@ -1,12 +1,13 @@
 """Errors of turning a model into a package.
 
 ConverterError
-├── RecipeError     the recipe is missing, malformed, or asks for what this version cannot do
-├── SourceError     the source model is missing, unreadable, or could run code when opened
-├── DataError       a data set is missing, malformed, or would make a figure meaningless
-├── RouteError      no chain of passes leads to a variant, or a pass's packages are not installed
-├── PassError       a pass failed, ran out of time or memory, or damaged the model
-└── OutputError     the package folder cannot be written where it was asked for
+├── RecipeError        the recipe is missing, malformed, or asks for what this version cannot do
+├── SourceError        the source model is missing, unreadable, or could run code when opened
+├── DataError          a data set is missing, malformed, or would make a figure meaningless
+├── RouteError         no chain of passes leads to a variant, or a pass's packages are not installed
+├── DeltaRefusedError  packages that no delta can lead between, or a delta that would be wrong
+├── PassError          a pass failed, ran out of time or memory, or damaged the model
+└── OutputError        the package folder cannot be written where it was asked for
 
 None of them leaves anything half-written: a package that was there before is untouched.
 """
@@ -21,6 +22,7 @@ from ota_contract.errors import FerryError
 __all__ = [
     "ConverterError",
     "DataError",
+    "DeltaRefusedError",
     "OutputError",
     "PassError",
     "Reason",
@@ -48,6 +50,10 @@ class DataError(ConverterError):
 
 class RouteError(ConverterError):
     """There is no way from the source to a variant with what is installed here."""
+
+
+class DeltaRefusedError(ConverterError):
+    """The packages are of two models, too many, or a delta between them would make another file."""
 
 
 class OutputError(ConverterError):

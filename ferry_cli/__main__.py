@@ -37,6 +37,9 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command(
         "converter.commands.inspect", "check a package and show what its variants are worth", "cli"
     ),
+    "delta": Command(
+        "converter.commands.delta", "add deltas to a package, from those devices are on", "converter"
+    ),
     "publish": Command("converter.commands.publish", "sign a package and publish it as a release", "cli"),
     "cloud": Command(
         "edge_runtime.cloud_command", "serve a package over the Open Inference Protocol", "server,onnx"

@@ -21,13 +21,14 @@ from rich.table import Table
 
 from edge_runtime.package import open_package
 from ota_contract.documents import format_instant
-from ota_contract.manifest import MILLION, Quality, Release, Variant
+from ota_contract.manifest import MILLION, Delta, Quality, Release, Variant
 
 __all__ = ["configure", "run", "show_release", "variant_row"]
 
 _PIPE_WIDTH = 200
 _KILOBYTE = 1000
 _INTERVAL_WIDTH = 14
+_SHORT = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             "license": release.license,
             "golden_vectors": release.golden.vectors,
             "variants": [variant_row(variant) for variant in release.variants],
+            "deltas": [_delta_row(release, delta) for delta in release.deltas],
             "toolchain": dict(release.toolchain),
         }
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -82,6 +84,17 @@ def variant_row(variant: Variant) -> dict[str, Any]:
     }
 
 
+def _delta_row(release: Release, delta: Delta) -> dict[str, Any]:
+    target = next(file for file in release.files() if file.sha256 == delta.target_sha256)
+    return {
+        "path": target.path,
+        "bytes": target.length_bytes,
+        "delta_bytes": delta.file.length_bytes,
+        "delta_path": delta.file.path,
+        "base_sha256": delta.base_sha256,
+    }
+
+
 def show_release(release: Release) -> None:
     """Print a release, the table of its variants, and what was or was not run of each."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
@@ -105,6 +118,26 @@ def show_release(release: Release) -> None:
     if hosts:
         names = escape(", ".join(sorted(hosts)))
         console.print(f"latency: one inference on one thread of {names}", style="dim")
+    if release.deltas:
+        console.print(_delta_table(release))
+
+
+def _delta_table(release: Release) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("DELTA TO", overflow="fold")
+    table.add_column("FROM", no_wrap=True)
+    for heading in ("BYTES", "INSTEAD OF", "SHARE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for delta in release.deltas:
+        row = _delta_row(release, delta)
+        table.add_row(
+            escape(row["path"]),
+            delta.base_sha256[:_SHORT],
+            f"{row['delta_bytes']:,}",
+            f"{row['bytes']:,}",
+            f"{row['delta_bytes'] / row['bytes']:.0%}",
+        )
+    return table
 
 
 def _cells(variant: Variant) -> tuple[str, ...]:

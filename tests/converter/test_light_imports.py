@@ -38,7 +38,7 @@ def test_inspect_needs_no_numpy() -> None:
     assert _loaded("import converter.commands.inspect", also=("numpy",)) == "[]"
 
 
-@pytest.mark.parametrize("command", ["convert", "plan", "inspect"])
+@pytest.mark.parametrize("command", ["convert", "plan", "inspect", "delta"])
 def test_help_is_quick_and_teaches(command: str) -> None:
     code = (
         "import contextlib\nfrom ferry_cli.__main__ import main\n"

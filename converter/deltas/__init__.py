@@ -1,0 +1,1 @@
+"""Makes deltas: files that make a release's files from those of an earlier one."""

@@ -8,7 +8,6 @@ Nothing here vouches for what is made: the caller compares its SHA-256 with the 
 from __future__ import annotations
 
 import lzma
-import os
 from functools import lru_cache
 from typing import BinaryIO, Protocol
 
@@ -64,7 +63,7 @@ def apply_delta(base: BinaryIO, delta: BinaryIO, out: Writer, *, max_bytes: int)
     if delta.read(len(MAGIC)) != MAGIC:
         raise DeltaError(f"not a delta: it does not begin with {MAGIC.decode().strip()}")
     stream = _Stream(delta)
-    base_bytes = base.seek(0, os.SEEK_END)
+    base_bytes = base.seek(0, 2)  # to the end
     room, position = max_bytes, 0
     for _ in range(MAX_INSTRUCTIONS):
         code = stream.take(1)[0]

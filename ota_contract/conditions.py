@@ -15,13 +15,15 @@ from typing import Any
 
 from ota_contract.documents import canonical_json
 from ota_contract.errors import ConditionError, FormatError
-from ota_contract.patterns import MAX_SUBJECT, check_pattern
+from ota_contract.patterns import MAX_STEPS, MAX_SUBJECT, check_pattern, worst_steps
 
 __all__ = ["EVERYONE", "Condition", "parse_condition"]
 
 _MAX_RULE_BYTES = 16 * 1024
 _MAX_NODES = 512
 _MAX_DEPTH = 12
+_MAX_ELEMENTS = 64
+"""No list attribute of a device is longer."""
 
 _VERSION_SPLIT = re.compile(r"[-.]")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -77,6 +79,9 @@ def parse_condition(rule: object) -> Condition:
     if length > _MAX_RULE_BYTES:
         raise ConditionError(f"the cohort rule is longer than {_MAX_RULE_BYTES} bytes")
     _check_rule(rule)
+    # Each pattern is quick, but a rule has room for a hundred, tried on each element of a list.
+    if _pattern_steps(rule) > MAX_STEPS:
+        raise ConditionError("the patterns of the cohort rule could take too long together; use fewer")
     return Condition(rule)
 
 
@@ -94,6 +99,18 @@ def _walk(value: object, depth: int) -> Iterator[object]:
     elif isinstance(value, list):
         for child in value:
             yield from _walk(child, depth + 1)
+
+
+def _pattern_steps(value: object, times: int = 1) -> int:
+    """Steps that all the regular expressions of a checked rule take at worst."""
+    if isinstance(value, list):
+        return sum(_pattern_steps(item, times) for item in value)
+    steps = 0
+    for key, child in value.items() if isinstance(value, Mapping) else ():
+        # No attribute holds lists in a list, so the elements multiply once.
+        within = _MAX_ELEMENTS if key in ("$elemMatch", "$all") else times
+        steps += times * worst_steps(child) if key == "$regex" else _pattern_steps(child, within)
+    return steps
 
 
 def _check_rule(rule: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ counted at worst, from its parsed form, before it is admitted.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import re._constants as sre  # type: ignore[import-not-found,unused-ignore]
@@ -28,6 +29,8 @@ MAX_STEPS = 10_000_000
 _SINGLE_STEPS = (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN, sre.AT)
 _REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
 _BEGINNINGS = (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING)
+_STEPS_OF_A_CHARACTER = 10
+"""What compiling costs for each character of a range where case is ignored: its variants are looked up."""
 
 
 def check_pattern(pattern: str) -> None:
@@ -43,6 +46,7 @@ def check_pattern(pattern: str) -> None:
         raise ConditionError(f"{pattern!r} could take too long; begin it with ^ and repeat less")
 
 
+@functools.lru_cache(maxsize=128)
 def worst_steps(pattern: str, subject: int = MAX_SUBJECT) -> int:
     """An upper bound on the steps of `re.search` on a subject of that many characters.
 
@@ -55,7 +59,7 @@ def worst_steps(pattern: str, subject: int = MAX_SUBJECT) -> int:
     try:
         parsed = sre_parser.parse(pattern)
         re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+    except (re.error, RecursionError, OverflowError, ValueError) as error:  # ValueError of (?a)(?u)
         raise ConditionError(f"{pattern!r} is not a regular expression: {error}") from error
     items = list(parsed)
     anchored = bool(items) and items[0][0] is sre.AT and items[0][1] in _BEGINNINGS
@@ -63,7 +67,7 @@ def worst_steps(pattern: str, subject: int = MAX_SUBJECT) -> int:
         anchored = False  # ^ is then the beginning of any line
     searching = 0 if anchored else 1
     # Even an anchored search looks at every place, and fails at once at all but the first.
-    return subject + sum(
+    return (_STEPS_OF_A_CHARACTER * _range_characters(items) + subject) + sum(
         count * math.comb(subject + choices + searching, choices + searching)
         for choices, count in _sequence_cost(items).steps.items()
     )
@@ -125,3 +129,13 @@ def _repeat_cost(low: int, high: int, body: Any) -> _Cost:  # noqa: ANN401 - the
     if high > 1:
         return _Cost(ways=high - low + 1, open_ended=0, steps={0: 1 + round_steps * high})
     return _Cost(ways=cost.ways + 1 - low, open_ended=cost.open_ended, steps=cost.steps)
+
+
+def _range_characters(tree: Any) -> int:  # noqa: ANN401 - the parser's own tree
+    """Characters in all the ranges of a pattern, such as 26 in [a-z]."""
+    if isinstance(tree, tuple) and len(tree) == 2 and tree[0] is sre.RANGE:  # noqa: PLR2004
+        low, high = tree[1]
+        return int(high - low + 1)
+    if isinstance(tree, (tuple, list, sre_parser.SubPattern)):
+        return sum(map(_range_characters, tree))
+    return 0

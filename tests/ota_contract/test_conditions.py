@@ -267,3 +267,21 @@ def test_a_condition_keeps_its_rule() -> None:
     condition = parse_condition(rule)
     assert condition.rule == rule
     assert isinstance(condition, Condition)
+
+
+def test_patterns_that_are_quick_one_by_one_are_refused_when_they_are_too_many() -> None:
+    """A hundred patterns of a tenth of a second each would hold up every poll of a device."""
+    quick = [{"hardware": {"$regex": f"{number}.*a"}} for number in range(3)]
+    parse_condition({"$or": quick})
+    with pytest.raises(ConditionError, match="too long together"):
+        parse_condition({"$or": quick * 40})
+
+
+def test_a_pattern_on_the_elements_of_a_list_counts_once_for_each() -> None:
+    """A device has up to 64 tags, and a rule may try each of them."""
+    pattern = {"$regex": ".*a.*b"}
+    parse_condition({"hardware": pattern})
+    parse_condition({"tags": {"$elemMatch": {"$regex": "^floor-.*"}}})
+    for value in ({"$elemMatch": pattern}, {"$all": [pattern]}, {"$not": {"$all": [{"$not": pattern}]}}):
+        with pytest.raises(ConditionError, match="too long together"):
+            parse_condition({"tags": value})

@@ -53,7 +53,8 @@ def test_backreferences_and_lookaround_are_refused(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(", "[", "a{2,1}", "*", "\\", "(?P<1>a)", "a{99999999999}", "(?L)a", "(?P<a>.)(?P<a>.)"]
+    "pattern",
+    ["(", "[", "a{2,1}", "*", "\\", "(?P<1>a)", "a{99999999999}", "(?L)a", "(?P<a>.)(?P<a>.)", "(?a)(?u)x"],
 )
 def test_what_is_no_regular_expression_is_refused(pattern: str) -> None:
     with pytest.raises(ConditionError, match="is not a regular expression"):
@@ -218,3 +219,11 @@ def _text_of(tree: Any) -> str:
         return {sre.AT_BEGINNING: "^", sre.AT_END: "$", sre.AT_BOUNDARY: r"\b"}[argument]
     letters = "".join(chr(value) for kind, value in argument if kind is sre.LITERAL)
     return f"[{letters}]"
+
+
+def test_ranges_that_take_long_to_compile_are_refused() -> None:
+    """Where case is ignored, each character of a range is looked up: forty of these take a quarter second."""
+    check_pattern("(?i)[\0-\uffff]")
+    check_pattern("[\0-\uffff]" * 3)
+    with pytest.raises(ConditionError, match="too long"):
+        check_pattern("(?i)" + "[\0-\uffff]" * 40)

@@ -8,6 +8,7 @@ DeviceError
 ├── NetworkError                the link or server failed; try again later
 │   └── MissingFileError        the server has no such file (403, 404)
 ├── EnrolmentError              the server refused this device
+├── InterruptedUpdateError      the agent ends in the middle of an update; it goes on next time
 ├── UpdateError                 what was offered is not installed; the running release is untouched
 │   ├── UntrustedMetadataError  metadata failed verification, or is older than what was seen
 │   ├── ExpiredMetadataError    metadata is genuine and too old to install by
@@ -34,6 +35,7 @@ __all__ = [
     "EnrolmentError",
     "ExpiredMetadataError",
     "ForeignReleaseError",
+    "InterruptedUpdateError",
     "MissingFileError",
     "NetworkError",
     "NoAnswerError",
@@ -86,6 +88,10 @@ class MissingFileError(NetworkError):
 
 class EnrolmentError(DeviceError):
     """The server refused to enrol this device, or no longer knows its token."""
+
+
+class InterruptedUpdateError(DeviceError):
+    """An update was broken off where it stood, by nobody's fault; it goes on at the next poll."""
 
 
 class UpdateError(DeviceError):

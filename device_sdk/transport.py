@@ -156,6 +156,11 @@ class Transport:
             raise StoreError(f"{part}: {error.strerror or error}") from error
         return received
 
+    @property
+    def ending(self) -> threading.Event:
+        """Set by `abort`: whatever else takes long in an update ends by it, too."""
+        return self._ending
+
     def abort(self) -> None:
         """End transfers under way at their next bytes, and begin none: each fails with NetworkError."""
         self._ending.set()

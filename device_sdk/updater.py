@@ -16,7 +16,7 @@ from device_sdk.errors import (
 )
 from device_sdk.journal import Journal
 from device_sdk.records import ModelState, Refusal, Slot
-from device_sdk.self_test import SelfTestLimits, self_test
+from device_sdk.self_test import limits_for, self_test
 from device_sdk.slots import ModelSlots, Store, files_of
 from device_sdk.state_machine import ACTIVE
 from device_sdk.transport import Transport
@@ -65,6 +65,7 @@ class ModelUpdater:
         self._store = store
         self._trust = trust
         self._transport = transport
+        self._ending = transport.ending
         self._journal = journal
         self._clock = clock
         self.slots: ModelSlots = store.model(name)
@@ -186,7 +187,11 @@ class ModelUpdater:
         self._fetch(files)
         slot = self._stage(task, manifest, choice.variant, files)
         passed = self_test(
-            slots.folder(slot), slot.variant_id, threads=self._config.threads, limits=SelfTestLimits()
+            slots.folder(slot),
+            slot.variant_id,
+            threads=self._config.threads,
+            limits=limits_for(choice.variant.requires.ram_bytes, task.attributes.ram_bytes),
+            ending=self._ending,
         )
         journal.advance(slots, UpdateState.SELF_TESTED, f"{passed} golden vectors")
         self._check_policy_again(task)

@@ -58,6 +58,10 @@ class TinyRelease:
     """The golden vectors expect what the model does not answer."""
     gives_nan_above: int | None = None
     """Inputs with a brighter pixel get NaN; the golden vectors stay below."""
+    never_ends: bool = False
+    """It computes for ever, once it is asked anything."""
+    needs_bytes: int = 0
+    """It needs that much memory, once it is asked anything."""
     ram_bytes: int = 0
     runtime_version: str = ""
     label: str = ""
@@ -108,20 +112,27 @@ def write_package(folder: Path, tiny: TinyRelease) -> Release:
         variants=(variant,),
         toolchain=(),
     )
-    golden = _golden(folder, release, variant, wrong=tiny.golden_is_wrong)
+    golden = _golden(folder, release, variant, tiny)
     file = _write(folder, "golden.json", golden, FileRole.GOLDEN)
     release = replace(release, golden=Golden(file=file, vectors=_VECTORS))
     (folder / MANIFEST_NAME).write_bytes(dump_release(release))
     return release
 
 
-def _golden(folder: Path, release: Release, variant: Variant, *, wrong: bool) -> bytes:
+def _golden(folder: Path, release: Release, variant: Variant, tiny: TinyRelease) -> bytes:
+    if tiny.never_ends or tiny.needs_bytes:  # the answers are those of the harmless twin
+        path = folder / variant.model_file.path
+        misbehaving = path.read_bytes()
+        path.write_bytes(_model(replace(tiny, never_ends=False, needs_bytes=0)))
+        golden = _golden(folder, release, variant, replace(tiny, never_ends=False, needs_bytes=0))
+        path.write_bytes(misbehaving)
+        return golden
     model = load(release, variant, folder)
     vectors = []
     for seed in range(_VECTORS):
         tensors = {"image": image(seed)}
         outputs = model.run(tensors)
-        if wrong:
+        if tiny.golden_is_wrong:
             outputs = {name: array[:, ::-1].copy() for name, array in outputs.items()}
         carried = {name: to_array(array) for name, array in tensors.items()}
         vectors.append(
@@ -147,7 +158,9 @@ def _model(tiny: TinyRelease) -> bytes:
         helper.make_node("Softmax", ["logits"], ["certain"]),
     ]
     constants = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(bias, "bias")]
-    if tiny.gives_nan_above is None:
+    if tiny.never_ends or tiny.needs_bytes:
+        constants += _misbehave(tiny, nodes)
+    elif tiny.gives_nan_above is None:
         nodes.append(helper.make_node("Identity", ["certain"], ["scores"]))
     else:
         # log of a negative number is NaN; times zero it still is.
@@ -172,6 +185,34 @@ def _model(tiny: TinyRelease) -> bytes:
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _misbehave(tiny: TinyRelease, nodes: list[onnx.NodeProto]) -> list[TensorProto]:
+    """Append what runs for ever, or what needs memory; the scores are what they were before."""
+    if tiny.never_ends:
+        carried = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", _CLASSES]) for name in ("was", "is")
+        ]
+        number = helper.make_tensor_value_info("round", TensorProto.INT64, [])
+        wanted = helper.make_tensor_value_info("wanted", TensorProto.BOOL, [])
+        still = helper.make_tensor_value_info("still", TensorProto.BOOL, [])
+        body = helper.make_graph(
+            [helper.make_node("Identity", ["wanted"], ["still"]), helper.make_node("Abs", ["was"], ["is"])],
+            "round",
+            [number, wanted, carried[0]],
+            [still, carried[1]],
+        )
+        nodes.append(helper.make_node("Loop", ["", "true", "certain"], ["scores"], body=body))
+        return [numpy_helper.from_array(np.array(True), "true")]  # noqa: FBT003 - a tensor
+    # One row of the image, repeated: known only when it is asked, so no optimizer does it beforehand.
+    times = np.array([1, tiny.needs_bytes // (64 * 4)], dtype=np.int64)
+    nodes += [
+        helper.make_node("Tile", ["flat", "times"], ["much"]),
+        helper.make_node("ReduceMax", ["much"], ["most"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["most", "most"], ["nothing"]),
+        helper.make_node("Add", ["certain", "nothing"], ["scores"]),
+    ]
+    return [numpy_helper.from_array(times, "times")]
 
 
 def _write(folder: Path, path: str, data: bytes, role: FileRole) -> File:

@@ -13,12 +13,19 @@ from typing import Any
 
 from ota_contract.assignment import Arm
 from ota_contract.documents import Reader, canonical_json, format_instant, read_document
+from ota_contract.names import Version
 from ota_contract.policy import STANDARD_TRIAL, Trial
 from ota_contract.report import UpdateState
 
-__all__ = ["ModelState", "Refusal", "Slot", "Update", "dump_state", "parse_state"]
+__all__ = ["MAX_STATE_BYTES", "ModelState", "Refusal", "Slot", "Update", "dump_state", "parse_state"]
+
+MAX_STATE_BYTES = 64 * 1024
 
 _FORMAT = "ferry.device-state/1"
+_MAX_REASON = 1000
+_MAX_REFUSALS = 32
+_MAX_REFUSAL_REASON = 200
+"""So that the most refusals in the widest script stay well below `MAX_STATE_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +83,12 @@ class ModelState:
     refusals: tuple[Refusal, ...] = ()
 
 
-def parse_state(data: bytes, *, max_bytes: int) -> ModelState:
+def parse_state(data: bytes, *, max_bytes: int = MAX_STATE_BYTES) -> ModelState:
     """Parse a record.
 
     Raises:
         FormatError: It is damaged.
+        InvalidNameError: So is the version in a slot.
     """
     reader = read_document(data, what="device state", format_=_FORMAT, max_bytes=max_bytes)
     return ModelState(
@@ -93,24 +101,28 @@ def parse_state(data: bytes, *, max_bytes: int) -> ModelState:
 
 
 def dump_state(state: ModelState) -> bytes:
-    """Serialise a record; `parse_state` gives it back."""
-    return canonical_json(
+    """Serialise a record; `parse_state` gives it back, with reasons cut to one line of bounded length.
+
+    Raises:
+        FormatError: It could not be read again. Writing it would take the running release from the app.
+    """
+    data = canonical_json(
         {
             "format": _FORMAT,
             "live": state.live and _slot_to_json(state.live),
             "candidate": state.candidate and _slot_to_json(state.candidate),
             "previous": state.previous and _slot_to_json(state.previous),
             "update": state.update and _update_to_json(state.update),
-            "refusals": [
-                {name: getattr(refusal, name) for name in refusal.__slots__} for refusal in state.refusals
-            ],
+            "refusals": [_refusal_to_json(refusal) for refusal in state.refusals[-_MAX_REFUSALS:]],
         }
     )
+    parse_state(data)
+    return data
 
 
 def _slot_from(reader: Reader) -> Slot:
     return Slot(
-        version=reader.text("version"),
+        version=str(Version.parse(reader.text("version"))),  # part of a folder's name
         counter=reader.integer("counter"),
         manifest_sha256=reader.sha256("manifest_sha256"),
         variant_id=reader.text("variant_id"),
@@ -157,7 +169,7 @@ def _update_to_json(update: Update) -> Mapping[str, Any]:
         "version": update.version,
         "manifest_sha256": update.manifest_sha256,
         "state": update.state.value,
-        "reason": _printable(update.reason),
+        "reason": _printable(update.reason, _MAX_REASON),
         "at": format_instant(update.at),
         "rollout": update.rollout,
         "arm": update.arm.value,
@@ -183,6 +195,17 @@ def _refusal_from(reader: Reader) -> Refusal:
     )
 
 
-def _printable(text: str) -> str:
-    """One line of at most 1,000 printable characters: errors of a runtime may hold anything."""
-    return "".join(character if character.isprintable() else " " for character in text)[:1000]
+def _refusal_to_json(refusal: Refusal) -> Mapping[str, Any]:
+    return {
+        "version": refusal.version,
+        "manifest_sha256": refusal.manifest_sha256,
+        "rollout": refusal.rollout,
+        "revision": refusal.revision,
+        # Of a release with many variants, why none fits is longer than any bound on it.
+        "reason": _printable(refusal.reason, _MAX_REFUSAL_REASON),
+    }
+
+
+def _printable(text: str, most: int) -> str:
+    """One line of printable characters: errors of a runtime may hold anything."""
+    return "".join(character if character.isprintable() else " " for character in text[:most])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from device_sdk.blobs import Blobs
 from device_sdk.config import Config
 from device_sdk.errors import (
     DeviceError,
@@ -24,8 +25,8 @@ from device_sdk.trust import Manifest, TrustedRepository
 from ota_contract.assignment import Assignment, assign
 from ota_contract.compatibility import choose_variant
 from ota_contract.device import Attributes
-from ota_contract.manifest import MILLION, File, Variant
-from ota_contract.names import ModelName, blob_path
+from ota_contract.manifest import MILLION, File, Release, Variant
+from ota_contract.names import ModelName
 from ota_contract.policy import Policy, ReleaseRef
 from ota_contract.report import UpdateState
 
@@ -65,6 +66,7 @@ class ModelUpdater:
         self._store = store
         self._trust = trust
         self._transport = transport
+        self._blobs = Blobs(store, transport, config.blobs_url)
         self._ending = transport.ending
         self._journal = journal
         self._clock = clock
@@ -184,7 +186,7 @@ class ModelUpdater:
         if choice.variant is None:
             return self._set_aside(task, UpdateState.INCOMPATIBLE, choice.explain())
         files = files_of(manifest.release, choice.variant)
-        self._fetch(files)
+        self._fetch(manifest.release, files)
         slot = self._stage(task, manifest, choice.variant, files)
         passed = self_test(
             slots.folder(slot),
@@ -198,25 +200,15 @@ class ModelUpdater:
         self._activate(slot, assignment)
         return f"{slot.version} is live on trial: {assignment.reason}"
 
-    def _fetch(self, files: tuple[File, ...]) -> None:
+    def _fetch(self, release: Release, files: tuple[File, ...]) -> None:
         """Bring every file that is not here yet; a failed link leaves what came for the next time."""
-        missing = [file for file in files if not self._store.has_blob(file)]
-        total = sum(file.length_bytes for file in missing)
-        self._store.check_room(total)
-        self._store.drop_parts(file.sha256 for file in missing)
-        self._journal.advance(self.slots, UpdateState.DOWNLOADING, f"{len(missing)} files, {total} bytes")
-        for file in missing:
-            if self._store.blob(file.sha256).exists():
-                continue  # two paths with one content: the first brought it
-            self._transport.download(
-                f"{self._config.blobs_url}/{blob_path(file.sha256)}",
-                self._store.part(file.sha256),
-                length_bytes=file.length_bytes,
-                sha256=file.sha256,
-                pieces=file.pieces,
-            )
-            self._store.keep_blob(file.sha256)
-        self._journal.advance(self.slots, UpdateState.VERIFIED, f"{len(files)} files")
+        update = self.slots.state().update
+        # After a failed attempt whole files only: were a delta the reason, it would be again.
+        first = update is None or update.attempts == 0
+        plan = self._blobs.plan(release, files, by_delta=first)
+        self._journal.advance(self.slots, UpdateState.DOWNLOADING, str(plan))
+        notes = self._blobs.bring(plan)
+        self._journal.advance(self.slots, UpdateState.VERIFIED, f"{len(files)} files{notes}")
 
     def _stage(self, task: _Task, manifest: Manifest, variant: Variant, files: tuple[File, ...]) -> Slot:
         slot = Slot(

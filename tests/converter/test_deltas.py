@@ -21,10 +21,11 @@ from converter.deltas.weights import tensors_in
 from converter.errors import DeltaRefusedError
 from edge_runtime.package import open_package
 from ota_contract.delta import apply_delta
-from ota_contract.manifest import Delta, FileRole, Release, dump_release
+from ota_contract.manifest import Delta, Release, dump_release
 from ota_contract.names import parse_model
 from tests.converter.conftest import Ferry
 from tests.packages import digits_package
+from tests.support.deltas import pad
 from tests.support.tiny import TinyRelease, write_package
 
 MODELS = {
@@ -278,10 +279,10 @@ def test_deltas_of_an_earlier_call_are_replaced(tmp_path: Path, ferry: Ferry) ->
     old, mid = (tiny(tmp_path / str(seed), seed=seed, padding_bytes=9000) for seed in (0, 1))
     new = copied(mid, tmp_path / "new")
     for folder, byte in ((old, b"a"), (new, b"b")):
-        padded(folder, byte * 4000 + np.random.default_rng(9).bytes(9000))
+        pad(folder, byte * 4000 + np.random.default_rng(9).bytes(9000))
     assert ferry("delta", new, "--from", old).code == 0
     first = {delta.base_sha256 for delta in open_package(new)[0].deltas}
-    padded(mid, b"c" * 4000 + np.random.default_rng(9).bytes(9000))
+    pad(mid, b"c" * 4000 + np.random.default_rng(9).bytes(9000))
     assert ferry("delta", new, "--from", mid).code == 0
     release, _ = open_package(new)
     assert {delta.base_sha256 for delta in release.deltas}.isdisjoint(first)
@@ -289,22 +290,6 @@ def test_deltas_of_an_earlier_call_are_replaced(tmp_path: Path, ferry: Ferry) ->
     both = ferry("delta", new, "--from", old, "--from", mid, "--from", old)
     assert both.code == 0
     assert len(open_package(new)[0].deltas) == 3  # two of the file, one of the golden vectors of `old`
-
-
-def padded(folder: Path, data: bytes) -> None:
-    """Give a tiny package another second file."""
-    from converter.package_folder import file_entry  # noqa: PLC0415
-
-    release, _ = open_package(folder)
-    path = "variants/onnx-fp32/padding.bin"
-    (folder / path).write_bytes(data)
-    (variant,) = release.variants
-    files = tuple(
-        file_entry(folder, path, FileRole.PART) if file.path == path else file for file in variant.files
-    )
-    size = sum(file.length_bytes for file in files)
-    variant = replace(variant, files=files, metrics=replace(variant.metrics, size_bytes=size))
-    (folder / "release.json").write_bytes(dump_release(replace(release, variants=(variant,))))
 
 
 def test_packages_that_do_not_belong_together_are_refused(tmp_path: Path, ferry: Ferry) -> None:

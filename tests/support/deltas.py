@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-__all__ = ["Copy", "Diff", "Insert", "Step", "number", "packed", "signed", "written"]
+from converter.package_folder import file_entry
+from edge_runtime.package import open_package
+from ota_contract.manifest import MANIFEST_NAME, Delta, FileRole, dump_release
+
+__all__ = ["Copy", "Diff", "Insert", "Step", "number", "packed", "pad", "put_delta", "signed", "written"]
 
 _BLOCK_BYTES = 262_144
 
@@ -93,3 +99,30 @@ def _differences(step: Diff) -> bytes:
 def _planes(data: bytes, width: int) -> bytes:
     blocks = (data[begin : begin + _BLOCK_BYTES] for begin in range(0, len(data), _BLOCK_BYTES))
     return b"".join(block[width - 1 - index :: width] for block in blocks for index in range(width))
+
+
+def pad(folder: Path, data: bytes) -> None:
+    """Give the one variant of a tiny package this second file, in place of one it may have."""
+    release, _ = open_package(folder)
+    path = "variants/onnx-fp32/padding.bin"
+    (folder / path).write_bytes(data)
+    (variant,) = release.variants
+    files = (variant.model_file, file_entry(folder, path, FileRole.PART))
+    size = sum(file.length_bytes for file in files)
+    variant = replace(variant, files=files, metrics=replace(variant.metrics, size_bytes=size))
+    (folder / MANIFEST_NAME).write_bytes(dump_release(replace(release, variants=(variant,))))
+
+
+def put_delta(folder: Path, data: bytes, base: bytes, target: bytes) -> Delta:
+    """Let a package name a delta, whatever it makes."""
+    release, _ = open_package(folder)
+    path = f"deltas/{len(release.deltas)}.delta"
+    (folder / "deltas").mkdir(exist_ok=True)
+    (folder / path).write_bytes(data)
+    delta = Delta(
+        file=file_entry(folder, path, FileRole.DELTA),
+        base_sha256=hashlib.sha256(base).hexdigest(),
+        target_sha256=hashlib.sha256(target).hexdigest(),
+    )
+    (folder / MANIFEST_NAME).write_bytes(dump_release(replace(release, deltas=(*release.deltas, delta))))
+    return delta

@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 
 from ota_server.adapters.blobs import FolderBlobs
 from ota_server.adapters.files import storage_errors
+from ota_server.adapters.metadata_folder import METADATA
 from ota_server.adapters.registry import open_registry
-from ota_server.adapters.repository import METADATA, TARGETS, TufRepository
+from ota_server.adapters.repository import TARGETS, TufRepository
 from ota_server.api.routes import build
 from ota_server.api.static import PublishedFiles
 from ota_server.errors import ServerError
@@ -51,7 +52,7 @@ def create_app(settings: Settings, *, clock: Clock = _utc_now) -> FastAPI:
         (settings.data / TARGETS).mkdir(parents=True, exist_ok=True)
     services = Services(
         registry=registry,
-        repository=TufRepository(settings.data, clock),
+        repository=TufRepository(settings.data, clock, settings.secrets),
         blobs=FolderBlobs(settings.data / "blobs", settings.data / "uploads"),
         clock=clock,
         poll_interval_s=settings.poll_interval_s,

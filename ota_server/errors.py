@@ -3,6 +3,11 @@
 FerryError
 └── ServerError
     ├── SetupError                   the operator's machine: folder, port, keys; a command prints it
+    │   └── KeyFileError             a private or public key cannot be read, opened or used
+    ├── CeremonyError                a change of keys that was refused; nothing moved
+    │   ├── ForeignKeyError          the key's signature would not count
+    │   ├── MissingSignaturesError   fewer signatures than the threshold
+    │   └── StaleRequestError        something was published since the request was prepared
     ├── AuthenticationError          no token, or one nobody issued
     ├── ForbiddenError               a token that may not do this
     ├── NotFoundError                nothing of that name
@@ -36,13 +41,17 @@ __all__ = [
     "AuthenticationError",
     "BlobMismatchError",
     "BodyTooLargeError",
+    "CeremonyError",
     "ConflictError",
     "CounterError",
     "DeviceExistsError",
     "ForbiddenError",
+    "ForeignKeyError",
     "IllegalTransitionError",
     "InUseError",
+    "KeyFileError",
     "MetadataVersionError",
+    "MissingSignaturesError",
     "NotFoundError",
     "QuotaError",
     "RefusedError",
@@ -53,6 +62,7 @@ __all__ = [
     "RolloutRefusedError",
     "ServerError",
     "SetupError",
+    "StaleRequestError",
     "StorageError",
     "UnknownPublisherError",
     "UnsupportedStrategyError",
@@ -67,6 +77,26 @@ class ServerError(FerryError):
 
 class SetupError(ServerError):
     """The machine or the command line needs the operator's hand."""
+
+
+class KeyFileError(SetupError):
+    """A key cannot be read, opened or used; no message holds a passphrase or a private key."""
+
+
+class CeremonyError(ServerError):
+    """A change of keys was refused; neither the repository nor the request has changed."""
+
+
+class ForeignKeyError(CeremonyError):
+    """The key belongs to none of the roles that have to sign."""
+
+
+class MissingSignaturesError(CeremonyError):
+    """Fewer valid signatures than a threshold asks for; more may be gathered."""
+
+
+class StaleRequestError(CeremonyError):
+    """The request was prepared on metadata that is no longer the published one."""
 
 
 class AuthenticationError(ServerError):

@@ -20,9 +20,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
-    DelegatedRole,
     Delegations,
     Metadata,
     MetaFile,
@@ -34,13 +33,16 @@ from tuf.api.metadata import (
 from tuf.api.serialization.json import JSONSerializer
 
 from ota_contract.names import check_name, publisher_role, rollout_role
+from ota_server.adapters.ceremonies import OFFLINE_LIFETIME, delegated_role
 from ota_server.adapters.files import fsync_directory, storage_errors, write_durably
-from ota_server.adapters.repository import KEYS, LIFETIMES, METADATA
+from ota_server.adapters.key_files import generate_key, write_key
+from ota_server.adapters.metadata_folder import METADATA
+from ota_server.adapters.online_keys import KEYS
+from ota_server.domain.expiry import LIFETIMES
 from ota_server.errors import SetupError
 
 __all__ = ["Ceremony", "Threshold", "init_keys"]
 
-_OFFLINE_LIFETIME = timedelta(days=365)
 _SERIALIZER = JSONSerializer(compact=False)
 _Signed = TypeVar("_Signed", Root, Targets, Snapshot, Timestamp)
 
@@ -64,12 +66,27 @@ class Ceremony:
 
 
 def init_keys(
-    folder: Path, publishers: Sequence[str], *, root: Threshold, targets: Threshold, now: datetime
+    folder: Path,
+    publishers: Sequence[str],
+    *,
+    root: Threshold,
+    targets: Threshold,
+    now: datetime,
+    passphrase: str | None = None,
 ) -> Ceremony:
     """Create every key and the first metadata; all of it, or nothing.
 
+    Args:
+        folder: A new one.
+        publishers: Who publishes.
+        root: Root's keys.
+        targets: The targets role's keys.
+        now: The time.
+        passphrase: Encrypts every key file; None writes them plain.
+
     Raises:
         SetupError: The folder holds something already: keys are never overwritten.
+        KeyFileError: The passphrase is too short.
         InvalidNameError: A publisher's name is not well formed.
         StorageError: The file system refuses.
     """
@@ -88,7 +105,7 @@ def init_keys(
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True, mode=0o700)
         try:
-            _write_all(staged, publishers, root, targets, now)
+            _write_all(staged, publishers, root, targets, now, passphrase)
             if folder.exists():
                 folder.rmdir()
             staged.rename(folder)
@@ -104,39 +121,42 @@ def init_keys(
 
 
 def _write_all(
-    staged: Path, publishers: Sequence[str], root: Threshold, targets: Threshold, now: datetime
+    staged: Path,
+    publishers: Sequence[str],
+    root: Threshold,
+    targets: Threshold,
+    now: datetime,
+    passphrase: str | None,
 ) -> None:
     """Keys first, then metadata from the leaves to the timestamp."""
     offline = {
         role: [
-            _new_key(staged / "offline" / f"{role}-{number}.pem") for number in range(1, threshold.keys + 1)
+            _new_key(staged / "offline" / f"{role}-{number}.pem", passphrase)
+            for number in range(1, threshold.keys + 1)
         ]
         for role, threshold in (("root", root), ("targets", targets))
     }
     online_roles = ("snapshot", "timestamp", *map(rollout_role, publishers))
     keys = staged / "server" / "keys"
-    online = {role: _new_key(keys / f"{role}.pem") for role in online_roles}
+    online = {role: _new_key(keys / f"{role}.pem", passphrase) for role in online_roles}
     owners = {
-        publisher_role(publisher): _new_key(staged / "publishers" / f"{publisher}.pem")
+        publisher_role(publisher): _new_key(staged / "publishers" / f"{publisher}.pem", passphrase)
         for publisher in publishers
     }
     uris = {role: f"file2:keys/{role}.pem" for role in online_roles}
     write_durably(staged / "server" / KEYS, json.dumps(uris, indent=2).encode(), mode=0o600)
 
-    signed_root = Root(consistent_snapshot=True, expires=_after(now, _OFFLINE_LIFETIME))
+    signed_root = Root(consistent_snapshot=True, expires=_after(now, OFFLINE_LIFETIME))
     for role, signers in (*offline.items(), *((role, [online[role]]) for role in ("snapshot", "timestamp"))):
         for signer in signers:
             signed_root.add_key(signer.public_key, role)
     signed_root.roles["root"].threshold = root.needed
     signed_root.roles["targets"].threshold = targets.needed
-    top = Targets(
-        expires=_after(now, _OFFLINE_LIFETIME), delegations=_delegations(publishers, owners, online)
-    )
+    top = Targets(expires=_after(now, OFFLINE_LIFETIME), delegations=_delegations(publishers, owners, online))
     # Signed empty, so that every delegated role exists from the first snapshot on.
     leaves = {
         **{
-            role: _sign(Targets(expires=_after(now, _OFFLINE_LIFETIME)), [key])
-            for role, key in owners.items()
+            role: _sign(Targets(expires=_after(now, OFFLINE_LIFETIME)), [key]) for role, key in owners.items()
         },
         **{
             role: _sign(Targets(expires=_after(now, LIFETIMES[role.partition("-")[0]])), [online[role]])
@@ -160,24 +180,19 @@ def _write_all(
 def _delegations(
     publishers: Sequence[str], owners: dict[str, CryptoSigner], online: dict[str, CryptoSigner]
 ) -> Delegations:
-    """Two terminating roles a publisher: it alone signs below `rel/<p>/`, the server below `rollout/<p>/`."""
-    roles: dict[str, DelegatedRole] = {}
-    keys: dict[str, Key] = {}
-    for publisher in publishers:
-        for role, signer, pattern in (
-            (publisher_role(publisher), owners[publisher_role(publisher)], f"rel/{publisher}/*/*.json"),
-            (rollout_role(publisher), online[rollout_role(publisher)], f"rollout/{publisher}/*"),
-        ):
-            key = signer.public_key
-            keys[key.keyid] = key
-            roles[role] = DelegatedRole(role, [key.keyid], 1, terminating=True, paths=[pattern])
-    return Delegations(keys=keys, roles=roles)
+    """Two roles a publisher: it alone signs below `rel/<p>/`, the server below `rollout/<p>/`."""
+    pairs = [role(publisher) for publisher in publishers for role in (publisher_role, rollout_role)]
+    keys = {role: {**owners, **online}[role].public_key for role in pairs}
+    return Delegations(
+        keys={key.keyid: key for key in keys.values()},
+        roles={role: delegated_role(role, key) for role, key in keys.items()},
+    )
 
 
-def _new_key(path: Path) -> CryptoSigner:
-    signer = CryptoSigner.generate_ed25519()
+def _new_key(path: Path, passphrase: str | None) -> CryptoSigner:
+    signer = generate_key()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_durably(path, signer.private_bytes, mode=0o600)
+    write_key(path, signer, passphrase)
     return signer
 
 

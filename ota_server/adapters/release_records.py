@@ -51,6 +51,10 @@ class SqlReleases:
         """Keep one out of new rollouts."""
         self._connection.execute(update(releases).where(*_is(name, version)).values(withdrawn=True))
 
+    def remove(self, name: ModelName, version: str) -> None:
+        """Forget one that its publisher's metadata no longer names."""
+        self._connection.execute(delete(releases).where(*_is(name, version)))
+
 
 class SqlClaims:
     """See `operations.ports.Claims`."""

@@ -111,6 +111,9 @@ class Releases(Protocol):
     def withdraw(self, name: ModelName, version: str) -> None:
         """Keep one out of new rollouts."""
 
+    def remove(self, name: ModelName, version: str) -> None:
+        """Forget one that its publisher's metadata no longer names."""
+
 
 class Claims(Protocol):
     """Which publisher stores which blob, for quotas: claimed with the first byte that is uploaded."""
@@ -238,6 +241,9 @@ class Repository(Protocol):
 
     def publishers(self) -> Sequence[str]:
         """Publishers the targets role delegates to."""
+
+    def expiries(self) -> Mapping[str, datetime]:
+        """When the current metadata of each role expires."""
 
     def publisher_metadata(self, publisher: str) -> bytes:
         """A publisher's current signed metadata.

@@ -28,8 +28,10 @@ def tick(services: Services) -> None:
 
     A model that fails does not hold up the others: its failure is raised after all had their turn.
     """
+    publishers = services.repository.publishers()
     with services.registry.read() as records:
-        names = records.rollouts.models()
+        # A revoked publisher's rollouts stay on record; there is nobody left to sign their policies.
+        names = [name for name in records.rollouts.models() if name.publisher in publishers]
     works: list[Callable[[Services, Records], None]] = [_keep_fresh]
     works += [partial(reconcile_model, name=name) for name in names]
     failures: list[Exception] = []

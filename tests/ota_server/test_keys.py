@@ -257,6 +257,7 @@ def test_the_command_names_every_path(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["keys", "init", str(folder), "--publisher", "vision", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {
+        "encrypted": False,
         "root": str(folder / "root.json"),
         "offline": str(folder / "offline"),
         "publishers": {"vision": str(folder / "publishers" / "vision.pem")},

@@ -338,7 +338,7 @@ def test_an_unknown_publisher_is_refused(desk: Desk) -> None:
     ghost = Principal(name="ghost", role=Role.PUBLISHER, publisher="ghost")
     token = create_token(services.registry, ghost, desk.server.clock)
     call = Caller(desk.server.url, token)
-    call("GET", "publishers/ghost/metadata").refused(404, "unknown-publisher", saying="ferry keys init")
+    call("GET", "publishers/ghost/metadata").refused(404, "unknown-publisher", saying="ferry keys delegate")
     path = f"publishers/ghost/blobs/{'0' * 64}?length=1"
     call("GET", path).refused(404, "unknown-publisher")
     call("PATCH", f"{path}&offset=0", raw=b"x").refused(404, "unknown-publisher")

@@ -9,22 +9,21 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from device_sdk.durable import open_private
+from device_sdk.durable import open_private, read_bounded
+from device_sdk.records import printable
+from ota_contract.documents import Reader, read_document
+from ota_contract.errors import ContractError
 
 __all__ = ["Activity", "read_activity"]
 
 _FILE = "activity.json"
-_EMPTY: Mapping[str, Any] = {
-    "polls": {"total": 0, "not_modified": 0},
-    "refused": {"blobs": 0, "metadata": 0},
-    "last_poll": None,
-    "last_error": None,
-    "standing": "",
-}
+_MAX_BYTES = 1024 * 1024
+_MAX_TEXT = 500
+_MAX_STANDING = 32 * 1024
+"""A sentence on each of 64 models."""
 _WRITE_EVERY_S = 2.0
 
 
@@ -45,6 +44,7 @@ class Activity:
 
     def succeeded(self, standing: str) -> None:
         """A poll was acted upon without a failure of the link or the metadata."""
+        standing = printable(standing, _MAX_STANDING)
         changed = self._values["standing"] != standing
         self._values.update(standing=standing, last_poll=_now())
         self._write(at_once=changed)
@@ -54,7 +54,7 @@ class Activity:
         refused = self._values["refused"]
         refused["blobs"] += blob_refused
         refused["metadata"] += metadata_refused
-        self._values["last_error"] = {"at": _now(), "message": message[:500]}
+        self._values["last_error"] = {"at": _now(), "message": printable(message, _MAX_TEXT)}
         self._write(at_once=True)
 
     def flush(self) -> None:
@@ -78,15 +78,29 @@ class Activity:
 def read_activity(store: Path) -> dict[str, Any]:
     """The counters on disk; zeros where there are none."""
     try:
-        values = json.loads((store / _FILE).read_bytes())
-        return {**_copy(), **{key: values[key] for key in _EMPTY}}
-    except (OSError, ValueError, KeyError, TypeError):
-        return _copy()
+        data = read_bounded(store / _FILE, _MAX_BYTES)
+        return _values_from(read_document(data, what=_FILE, format_=None, max_bytes=_MAX_BYTES))
+    except (OSError, ContractError):
+        return _values_from(Reader({}, _FILE))
 
 
-def _copy() -> dict[str, Any]:
-    copied: dict[str, Any] = json.loads(json.dumps(_EMPTY))
-    return copied
+def _values_from(reader: Reader) -> dict[str, Any]:
+    return {
+        "polls": _counts(reader, "polls", ("total", "not_modified")),
+        "refused": _counts(reader, "refused", ("blobs", "metadata")),
+        "last_poll": reader.text("last_poll", default="") or None,
+        "last_error": reader.optional("last_error", _error_from),
+        "standing": reader.text("standing", max_length=_MAX_STANDING, default=""),
+    }
+
+
+def _error_from(reader: Reader) -> dict[str, str]:
+    return {name: reader.text(name, max_length=_MAX_TEXT) for name in ("at", "message")}
+
+
+def _counts(reader: Reader, table: str, names: tuple[str, ...]) -> dict[str, int]:
+    counted = reader.object(table) if reader.has(table) else Reader({}, _FILE)
+    return {name: counted.integer(name, default=0) for name in names}
 
 
 def _now() -> str:

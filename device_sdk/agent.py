@@ -31,6 +31,7 @@ from device_sdk.errors import (
     UntrustedMetadataError,
 )
 from device_sdk.journal import Journal
+from device_sdk.records import printable
 from device_sdk.reporter import Reporter
 from device_sdk.slots import Store
 from device_sdk.spool import Spool
@@ -50,6 +51,7 @@ _LOG = logging.getLogger("ferry")
 _DEFAULT_POLL_S = 300.0
 _JITTER = 0.2
 _LONGEST_BACKOFF = 16.0
+_MAX_MESSAGE = 2000
 _TRIAL_CHECK_S = 0.5
 """How often dropped windows are looked for: a trial ends soon after its evidence is in."""
 
@@ -231,11 +233,13 @@ class Agent:
         return "; ".join(sentences)
 
     def _note_failure(self, error: Exception) -> None:
-        if str(error) != self._logged:  # a link that stays down is told once
-            self._logged = str(error)
-            _LOG.warning("%s", error)
+        # It may quote what a server or a middlebox said: a log is read on a terminal, line by line.
+        message = printable(str(error), _MAX_MESSAGE)
+        if message != self._logged:  # a link that stays down is told once
+            self._logged = message
+            _LOG.warning("%s", message)
         self._activity.failed(
-            str(error),
+            message,
             blob_refused=isinstance(error, DigestMismatchError),
             metadata_refused=isinstance(error, UntrustedMetadataError),
         )

@@ -54,7 +54,7 @@ class Plan:
     def __str__(self) -> str:
         """One line, for people."""
         whole = sum(file.length_bytes for file in self.missing if file.sha256 not in self.deltas)
-        text = f"{self.files} files, {whole + self._delta_bytes} bytes"
+        text = f"{self.files} files, {whole + self._delta_bytes:,} bytes"
         if self.deltas:
             instead = sum(file.length_bytes for file in self.missing if file.sha256 in self.deltas)
             deltas = "1 delta" if len(self.deltas) == 1 else f"{len(self.deltas)} deltas"

@@ -133,7 +133,7 @@ def read_config(path: Path) -> Config:
         content = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; a device needs a device.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers too long and tables too deep to read
         raise ConfigError(f"{path} is not TOML: {error}") from error
     try:
         _refuse_unknown(content)
@@ -233,6 +233,9 @@ def _agent(reader: Reader) -> AgentConfig:
 
 def _url(reader: Reader, key: str, default: str | None = None) -> str:
     value = reader.text(key, max_length=2048, default=default)
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        # It would not be sent, and told in every message and status. The message must not, either.
+        reader.fail(key, "a URL holds no user or password; the device has a token of its own")
     if not value.startswith(("http://", "https://")):
         reader.fail(key, f"{value!r} does not begin with http:// or https://")
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from device_sdk.config import Config
-from device_sdk.durable import remove_durably, write_durably
+from device_sdk.durable import read_bounded, remove_durably, write_durably
 from device_sdk.errors import ConfigError, EnrolmentError, NetworkError, StoreError
+from device_sdk.records import printable
 from device_sdk.transport import Answer, Transport
 from ota_contract.device import attributes_to_json
 from ota_contract.documents import canonical_json, read_document
@@ -15,6 +14,8 @@ from ota_contract.errors import FormatError
 __all__ = ["Enrolment", "problem_of"]
 
 _MAX_ANSWER_BYTES = 64 * 1024
+_MAX_PROBLEM = 300
+_MAX_TOKEN_BYTES = 4096
 _CREATED, _CONFLICT = (200, 201), 409
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 
@@ -36,7 +37,7 @@ class Enrolment:
             NetworkError: The server does not answer.
         """
         try:
-            token = self._path.read_text().strip()
+            token = read_bounded(self._path, _MAX_TOKEN_BYTES).decode().strip()
         except FileNotFoundError:
             return self._enrol()
         except (OSError, UnicodeDecodeError) as error:
@@ -52,7 +53,7 @@ class Enrolment:
         if source is None:
             raise EnrolmentError("no [enrolment] token_file in device.toml, so nothing can be reported")
         try:
-            secret = source.read_text().strip()
+            secret = read_bounded(source, _MAX_TOKEN_BYTES).decode().strip()
         except OSError as error:
             raise ConfigError(f"enrolment token {source}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -66,14 +67,14 @@ class Enrolment:
             max_bytes=_MAX_ANSWER_BYTES,
         )
         if answer.status in _LATER:
-            raise NetworkError(problem_of(answer), retry_after_s=answer.retry_after_s)
+            raise NetworkError(problem_of(answer, secret), retry_after_s=answer.retry_after_s)
         if answer.status == _CONFLICT:
             raise EnrolmentError(
                 f"a device {self._config.device.device_id} has enrolled before; if this is it, "
                 f"run `ferry device forget {self._config.device.device_id}`"
             )
         if answer.status not in _CREATED:
-            raise EnrolmentError(f"the server refused to enrol this device: {problem_of(answer)}")
+            raise EnrolmentError(f"the server refused to enrol this device: {problem_of(answer, secret)}")
         try:
             reader = read_document(answer.body, what="enrolment", format_=None, max_bytes=_MAX_ANSWER_BYTES)
             token = reader.text("token", max_length=512)
@@ -90,10 +91,14 @@ def _is_token(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
-def problem_of(answer: Answer) -> str:
-    """What the server says is wrong, in its own words where it gives any."""
+def problem_of(answer: Answer, *secrets: str) -> str:
+    """What the server says is wrong, in its own words where it gives any; without the secrets it was told."""
     try:
-        problem = json.loads(answer.body)
-        return str(problem.get("detail") or problem.get("error") or problem["title"])[:300]
-    except (ValueError, KeyError, AttributeError):
-        return f"HTTP {answer.status}"
+        problem = read_document(answer.body, what="problem", format_=None, max_bytes=_MAX_ANSWER_BYTES)
+        told = next((problem.raw(key) for key in ("detail", "error", "title") if problem.has(key)), "")
+    except FormatError:
+        told = ""
+    text = str(told)
+    for secret in secrets:  # some middleboxes give back the request they did not like
+        text = text.replace(secret, "…")
+    return printable(text, _MAX_PROBLEM) or f"HTTP {answer.status}"

@@ -85,13 +85,14 @@ class PartFile:
         return received
 
     def verify(self, sha256: str) -> None:
-        """Compare the whole file with its signed digest.
+        """Compare the whole file with its signed digest; on disk on return.
 
         Raises:
             DigestMismatchError: It is another file; it was deleted.
         """
         with self.path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() == sha256:
+                os.fsync(stream.fileno())  # a process may have been killed before it came to that
                 return
         self.drop()
         raise DigestMismatchError("the bytes are not the signed ones")

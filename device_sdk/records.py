@@ -17,7 +17,16 @@ from ota_contract.names import Version
 from ota_contract.policy import STANDARD_TRIAL, Trial
 from ota_contract.report import UpdateState
 
-__all__ = ["MAX_STATE_BYTES", "ModelState", "Refusal", "Slot", "Update", "dump_state", "parse_state"]
+__all__ = [
+    "MAX_STATE_BYTES",
+    "ModelState",
+    "Refusal",
+    "Slot",
+    "Update",
+    "dump_state",
+    "parse_state",
+    "printable",
+]
 
 MAX_STATE_BYTES = 64 * 1024
 
@@ -169,7 +178,7 @@ def _update_to_json(update: Update) -> Mapping[str, Any]:
         "version": update.version,
         "manifest_sha256": update.manifest_sha256,
         "state": update.state.value,
-        "reason": _printable(update.reason, _MAX_REASON),
+        "reason": printable(update.reason, _MAX_REASON),
         "at": format_instant(update.at),
         "rollout": update.rollout,
         "arm": update.arm.value,
@@ -202,10 +211,10 @@ def _refusal_to_json(refusal: Refusal) -> Mapping[str, Any]:
         "rollout": refusal.rollout,
         "revision": refusal.revision,
         # Of a release with many variants, why none fits is longer than any bound on it.
-        "reason": _printable(refusal.reason, _MAX_REFUSAL_REASON),
+        "reason": printable(refusal.reason, _MAX_REFUSAL_REASON),
     }
 
 
-def _printable(text: str, most: int) -> str:
+def printable(text: str, most: int) -> str:
     """One line of printable characters: errors of a runtime may hold anything."""
     return "".join(character if character.isprintable() else " " for character in text[:most])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from device_sdk.config import Config
-from device_sdk.durable import write_durably
+from device_sdk.durable import read_bounded, write_durably
 from device_sdk.enrolment import Enrolment, problem_of
 from device_sdk.errors import EnrolmentError, NetworkError
 from device_sdk.spool import Spool
@@ -63,9 +62,9 @@ class Reporter:
         )
         if answer.status in _UNKNOWN:
             self._enrolment.forget()
-            raise EnrolmentError(f"the server does not accept this device: {problem_of(answer)}")
+            raise EnrolmentError(f"the server does not accept this device: {problem_of(answer, token)}")
         if answer.status != _OK and answer.status not in _MALFORMED:
-            raise NetworkError(f"reports: {problem_of(answer)}", retry_after_s=answer.retry_after_s)
+            raise NetworkError(f"reports: {problem_of(answer, token)}", retry_after_s=answer.retry_after_s)
         # What the server calls malformed will be malformed tomorrow, too: it must not block the rest.
         self._spool.forget(path for path, _ in queued)
         if answer.status == _OK:
@@ -74,8 +73,7 @@ class Reporter:
 
     def _keep_tags(self, body: bytes) -> None:
         try:
-            reader = read_document(body, what="answer", format_=None, max_bytes=_MAX_ANSWER_BYTES)
-            tags = reader.texts("tags", max_items=_MAX_TAGS, max_length=64)
+            tags = _tags_from(body)
         except FormatError:
             return  # the reports were taken; tags come again with the next answer
         if tags != self._tags:
@@ -84,6 +82,11 @@ class Reporter:
 
     def _read_tags(self) -> tuple[str, ...]:
         try:
-            return tuple(map(str, json.loads(self._tags_path.read_bytes())["tags"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return _tags_from(read_bounded(self._tags_path, _MAX_ANSWER_BYTES))
+        except (OSError, FormatError):
             return ()  # unknown until the next answer
+
+
+def _tags_from(data: bytes) -> tuple[str, ...]:
+    reader = read_document(data, what="tags", format_=None, max_bytes=_MAX_ANSWER_BYTES)
+    return reader.texts("tags", max_items=_MAX_TAGS, max_length=64)

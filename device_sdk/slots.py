@@ -24,15 +24,19 @@ from pathlib import Path
 
 from device_sdk.durable import (
     NO_SPACE,
+    claim_folder,
     fsync_directory,
     make_folder,
+    open_private,
+    read_bounded,
     remove_durably,
+    remove_unfinished,
     rename_durably,
     store_errors,
     write_durably,
 )
 from device_sdk.errors import DiskFullError, StoreError
-from device_sdk.records import ModelState, Slot, dump_state, parse_state
+from device_sdk.records import MAX_STATE_BYTES, ModelState, Slot, dump_state, parse_state
 from ota_contract.errors import ContractError
 from ota_contract.manifest import (
     MANIFEST_NAME,
@@ -46,7 +50,6 @@ from ota_contract.names import ModelName
 
 __all__ = ["Installed", "ModelSlots", "Store", "files_of"]
 
-_MAX_STATE_BYTES = 64 * 1024
 _SPARE_BYTES = 8 * 1024 * 1024
 """Left free for state, reports and metadata when a release is staged."""
 
@@ -65,13 +68,14 @@ class Store:
     """The folder of one device."""
 
     def __init__(self, root: Path) -> None:
-        """Create the folder, readable by this user alone.
+        """Create the folder, or close one that is there, so that this user alone can enter.
 
         Raises:
-            StoreError: It cannot be created.
+            StoreError: It cannot be created, or others can enter it and it is not ours to close.
         """
         self.root = root
         self.blobs = root / "blobs"
+        claim_folder(root)
         make_folder(self.blobs)
 
     def model(self, name: ModelName) -> ModelSlots:
@@ -116,17 +120,22 @@ class Store:
             )
 
     def collect_garbage(self, names: Iterable[ModelName]) -> None:
-        """Remove release folders in no slot, and blobs in none of the folders that stay."""
+        """Remove what no slot needs: release folders, blobs, and what was written and never named.
+
+        Raises:
+            StoreError: A record or a release in a slot cannot be read, so what it needs is not known: its
+                blobs, and all others, stay.
+        """
         kept: set[str] = set()
         for name in names:
             slots = self.model(name)
             slots.remove_unused()
-            for folder in slots.release_folders():
-                kept |= _digests(folder)
+            kept |= slots.needed()
         with store_errors(self.blobs):
             for path in self.blobs.iterdir():
                 if path.name not in kept and path.suffix != ".part":
                     path.unlink(missing_ok=True)
+        remove_unfinished(self.root)
 
     def drop_parts(self, keep: Iterable[str] = ()) -> None:
         """Remove unfinished downloads other than those named by digest."""
@@ -158,20 +167,28 @@ class ModelSlots:
             StoreError: The record cannot be read.
         """
         try:
-            data = self.state_path.read_bytes()
+            data = read_bounded(self.state_path, MAX_STATE_BYTES)
         except FileNotFoundError:
             return ModelState()
         except OSError as error:
             raise StoreError(f"{self.state_path}: {error.strerror}") from error
         try:
-            return parse_state(data[: _MAX_STATE_BYTES + 1], max_bytes=_MAX_STATE_BYTES)
+            return parse_state(data)
         except ContractError as error:
             raise StoreError(f"{self.state_path} is damaged: {error}") from error
 
     def write_state(self, state: ModelState) -> None:
-        """Replace the record; durable on return."""
+        """Replace the record; durable on return.
+
+        Raises:
+            StoreError: It cannot be written, or could not be read again.
+        """
         make_folder(self.root)
-        write_durably(self.state_path, dump_state(state))
+        try:
+            data = dump_state(state)
+        except ContractError as error:
+            raise StoreError(f"{self.state_path}: {error}") from error
+        write_durably(self.state_path, data)
 
     def folder(self, slot: Slot) -> Path:
         """The release folder of a slot."""
@@ -190,8 +207,7 @@ class ModelSlots:
         """
         folder = self.folder(slot)
         try:
-            with (folder / MANIFEST_NAME).open("rb") as stream:
-                release = parse_release(stream.read(MAX_MANIFEST_BYTES + 1))
+            release = parse_release(read_bounded(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES))
             variant = release.variant(slot.variant_id)
             for file in files_of(release, variant):
                 if (folder / file.path).stat().st_size != file.length_bytes:
@@ -232,11 +248,18 @@ class ModelSlots:
             shutil.rmtree(staged, ignore_errors=True)
         return target
 
+    def needed(self) -> set[str]:
+        """Digests of the blobs the releases in the slots are made of.
+
+        Raises:
+            StoreError: A release cannot be read.
+        """
+        installed = [self.installed(slot) for slot in self._slots()]
+        return {file.sha256 for each in installed for file in files_of(each.release, each.variant)}
+
     def remove_unused(self) -> None:
         """Remove release folders that no slot names."""
-        state = self.state()
-        slots = [slot for slot in (state.live, state.candidate, state.previous) if slot]
-        kept = {self.folder(slot) for slot in slots}
+        kept = {self.folder(slot) for slot in self._slots()}
         for folder in self.release_folders():
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -262,6 +285,10 @@ class ModelSlots:
         with contextlib.suppress(StoreError):
             remove_durably(path)
 
+    def _slots(self) -> list[Slot]:
+        state = self.state()
+        return [slot for slot in (state.live, state.candidate, state.previous) if slot]
+
     def _start_files(self) -> list[Path]:
         if not self._starts.is_dir():
             return []
@@ -274,20 +301,13 @@ def files_of(release: Release, variant: Variant) -> tuple[File, ...]:
     return tuple(files.values())
 
 
-def _digests(folder: Path) -> set[str]:
-    """Digests a staged release's manifest names; more than its own variant's is harmless."""
-    try:
-        release = parse_release((folder / MANIFEST_NAME).read_bytes())
-    except (OSError, ContractError):
-        return set()
-    return {file.sha256 for file in release.files()}
-
-
 def _link(blob: Path, path: Path) -> None:
     """Give a blob a second name, or copy it where the file system has no links."""
     try:
         path.hardlink_to(blob)
     except OSError:
-        shutil.copyfile(blob, path)
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+        target = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)  # copyfile asks the umask
+        with blob.open("rb") as source, os.fdopen(target, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())

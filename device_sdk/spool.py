@@ -12,7 +12,14 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from device_sdk.durable import make_folder, remove_durably, rename_durably, store_errors, write_durably
+from device_sdk.durable import (
+    make_folder,
+    read_bounded,
+    remove_durably,
+    rename_durably,
+    store_errors,
+    write_durably,
+)
 from ota_contract.documents import canonical_json, read_document
 from ota_contract.errors import ContractError
 from ota_contract.report import Report, report_from, report_to_json
@@ -56,7 +63,12 @@ class Spool:
 
     def incoming(self) -> Iterator[Queued]:
         """What was dropped and not yet accepted, oldest first."""
-        return self._read(self._incoming)
+        found = False
+        for queued in self._read(self._incoming):
+            found = True
+            yield queued
+        if found:
+            _bound(self._outgoing)  # where what was accepted meanwhile went; offline, nothing leaves it
 
     def accept(self, path: Path) -> None:
         """Move a dropped window on to sending."""
@@ -83,7 +95,7 @@ class Spool:
     def _read(self, folder: Path) -> Iterator[Queued]:
         for path in _files(folder):
             try:
-                data = path.read_bytes()
+                data = read_bounded(path, _MAX_REPORT_BYTES)
                 reader = read_document(data, what=path.name, format_=None, max_bytes=_MAX_REPORT_BYTES)
                 yield path, report_from(reader)
             except OSError:

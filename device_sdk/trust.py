@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from device_sdk.durable import make_folder, write_durably
+from device_sdk.durable import make_folder, read_bounded, write_durably
 from device_sdk.errors import (
     ConfigError,
     DeviceError,
@@ -21,7 +21,7 @@ from device_sdk.errors import (
     UntrustedMetadataError,
 )
 from device_sdk.transport import Transport
-from device_sdk.trust_record import TrustRecord, dump_record, parse_record
+from device_sdk.trust_record import MAX_RECORD_BYTES, TrustRecord, dump_record, parse_record
 from device_sdk.trust_rules import (
     accept_metadata,
     accept_policy,
@@ -241,7 +241,7 @@ class TrustedRepository:
 
     def _read_record(self) -> TrustRecord:
         try:
-            return parse_record(self._record_path.read_bytes())
+            return parse_record(read_bounded(self._record_path, MAX_RECORD_BYTES))
         except FileNotFoundError:
             return TrustRecord()
         except (OSError, ContractError) as error:

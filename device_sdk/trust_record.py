@@ -13,10 +13,10 @@ from typing import Any
 
 from ota_contract.documents import Reader, canonical_json, format_instant, read_document
 
-__all__ = ["TrustRecord", "dump_record", "parse_record"]
+__all__ = ["MAX_RECORD_BYTES", "TrustRecord", "dump_record", "parse_record"]
 
 _FORMAT = "ferry.trust-record/1"
-_MAX_BYTES = 4 * 1024 * 1024
+MAX_RECORD_BYTES = 4 * 1024 * 1024
 _MAX_MODELS = 64
 _MAX_ROLES = 4 + 2 * _MAX_MODELS
 
@@ -51,7 +51,7 @@ def parse_record(data: bytes) -> TrustRecord:
     Raises:
         FormatError: It is damaged.
     """
-    reader = read_document(data, what="trust record", format_=_FORMAT, max_bytes=_MAX_BYTES)
+    reader = read_document(data, what="trust record", format_=_FORMAT, max_bytes=MAX_RECORD_BYTES)
     return TrustRecord(
         versions=_integers(reader, "versions"),
         floors=_integers(reader, "floors"),

@@ -61,7 +61,7 @@ def check_clock(record: TrustRecord, now: datetime) -> None:
         ClockError: It does.
     """
     trusted = record.trusted_time
-    if trusted is not None and now < trusted - _CLOCK_SLACK:
+    if trusted is not None and trusted - now > _CLOCK_SLACK:  # no difference is out of a date's range
         raise ClockError(
             f"the clock says {now:%Y-%m-%d %H:%M}, but metadata was signed at {trusted:%Y-%m-%d %H:%M}; "
             "set the clock"

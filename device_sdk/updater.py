@@ -165,7 +165,7 @@ class ModelUpdater:
             and update.manifest_sha256 == ref.manifest_sha256
             and update.retry_at is not None
             # Not further ahead than any wait: the clock was wrong when that was written.
-            and update.retry_at - timedelta(seconds=_LONGEST_RETRY_S) <= self._clock() < update.retry_at
+            and timedelta() < update.retry_at - self._clock() <= timedelta(seconds=_LONGEST_RETRY_S)
         ):
             return f"{ref.version} failed ({update.reason}); next attempt at {update.retry_at:%H:%M:%S}"
         return ""

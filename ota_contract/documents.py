@@ -131,7 +131,8 @@ class Reader:
         if isinstance(value, bool):
             self.fail(key, "expected an integer, got a boolean")
         if not low <= value <= high:
-            self.fail(key, f"{value} is outside {low}…{high}")
+            # Python does not spell integers of more than 4300 digits, and TOML can hold them.
+            self.fail(key, f"{value if abs(value) < 10**40 else 'it'} is outside {low}…{high}")
         return value
 
     def number(self, key: str, *, default: float | None = None) -> float:

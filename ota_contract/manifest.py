@@ -403,11 +403,17 @@ def _check_paths(what: str, release: Release) -> None:
     folded = {path.casefold(): path for path in contents}
     if len(folded) != len(contents):
         raise FormatError(f"{what}: two paths differ only in upper and lower case")
-    for path in (MANIFEST_NAME, *folded):
-        if any(other.startswith(f"{path}/") for other in folded):
-            raise FormatError(f"{what}: {path} is both a file and a folder")
+    folders = {folder for path in folded for folder in _folders_above(path)}
+    both = folders & {MANIFEST_NAME, *folded}
+    if both:
+        raise FormatError(f"{what}: {min(both)} is both a file and a folder")
     if MANIFEST_NAME in folded:
         raise FormatError(f"{what}: {folded[MANIFEST_NAME]} is the manifest's own place")
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    segments = path.split("/")
+    return ("/".join(segments[:depth]) for depth in range(1, len(segments)))
 
 
 def _check_deltas(what: str, release: Release) -> None:

@@ -102,7 +102,7 @@ def test_a_writer_that_finds_no_room_in_the_middle_leaves_none_of_its_own(
         genuine(descriptor)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("device_sdk.transport.os.fsync", full)
+        patch.setattr("device_sdk.part_file.os.fsync", full)
         sentence = twin.poll()
     assert done
     assert "no room for" in sentence

@@ -63,12 +63,12 @@ train.write(Path({out!r}), trained, splits)
 """
 
 _APPLY = """
-import json, os, resource, sys, time
+import json, os, re, sys, time
 from pathlib import Path
 from ota_contract.delta import apply_delta
 folder = Path(sys.argv[1])
-def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_mb():  # not getrusage, which remembers what this process was before it became Python
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 idle, begun = peak_mb(), time.perf_counter()
 with (
     (folder / "base").open("rb") as base,

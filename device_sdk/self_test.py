@@ -25,7 +25,7 @@ __all__ = ["SelfTestLimits", "limits_for", "self_test"]
 
 _START = (
     "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
-    "runpy.run_module('device_sdk.self_test_child', run_name='__main__', alter_sys=True)"
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
 """Not `-m` alone, by which Python would look for every module in the folder the agent was started in, first.
 What an app carries beside its own code, uninstalled, is found by the path given."""
@@ -97,7 +97,8 @@ def self_test(
 def _command(folder: Path, variant_id: str, threads: int, limits: SelfTestLimits) -> list[str]:
     cpu_s = limits.cpu_seconds or max(1, threads) * int(limits.seconds + 1)
     words = (folder, variant_id, threads, limits.memory_bytes, cpu_s, os.getpid())
-    return [sys.executable, "-P", "-c", _START, str(Path(__file__).resolve().parents[1]), *map(str, words)]
+    packages = Path(__file__).resolve().parents[1]
+    return [sys.executable, "-P", "-c", _START, str(packages), "device_sdk.self_test_child", *map(str, words)]
 
 
 @contextmanager

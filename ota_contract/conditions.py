@@ -23,7 +23,7 @@ _MAX_RULE_BYTES = 16 * 1024
 _MAX_NODES = 512
 _MAX_DEPTH = 12
 _MAX_ELEMENTS = 64
-"""No list attribute of a device is longer."""
+"""Of a device's longest list."""
 
 _VERSION_SPLIT = re.compile(r"[-.]")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -101,15 +101,15 @@ def _walk(value: object, depth: int) -> Iterator[object]:
             yield from _walk(child, depth + 1)
 
 
-def _pattern_steps(value: object, times: int = 1) -> int:
+def _pattern_steps(rule: Mapping[str, Any], times: int = 1) -> int:
     """Steps that all the regular expressions of a checked rule take at worst."""
-    if isinstance(value, list):
-        return sum(_pattern_steps(item, times) for item in value)
-    steps = 0
-    for key, child in value.items() if isinstance(value, Mapping) else ():
+    steps = times * worst_steps(rule["$regex"]) if "$regex" in rule else 0
+    for key, value in rule.items():
         # No attribute holds lists in a list, so the elements multiply once.
         within = _MAX_ELEMENTS if key in ("$elemMatch", "$all") else times
-        steps += times * worst_steps(child) if key == "$regex" else _pattern_steps(child, within)
+        # A list that is no operator's is compared with, and nothing in it obeyed.
+        parts = value if isinstance(value, list) and key.startswith("$") else [value]
+        steps += sum(_pattern_steps(part, within) for part in parts if isinstance(part, Mapping))
     return steps
 
 

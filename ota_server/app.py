@@ -44,21 +44,25 @@ def create_app(settings: Settings, *, clock: Clock = _utc_now) -> FastAPI:
 
     Raises:
         SetupError: The data folder is not one of `ferry keys init`.
+        KeyFileError: An online key cannot be opened.
         RepositoryError: The repository is torn.
         StorageError: The disk refuses.
     """
     registry = open_registry(settings.data)
     with storage_errors(settings.data):
         (settings.data / TARGETS).mkdir(parents=True, exist_ok=True)
+    repository = TufRepository(settings.data, clock, settings.secrets)
     services = Services(
         registry=registry,
-        repository=TufRepository(settings.data, clock, settings.secrets),
+        repository=repository,
         blobs=FolderBlobs(settings.data / "blobs", settings.data / "uploads"),
         clock=clock,
         poll_interval_s=settings.poll_interval_s,
         quota_bytes=settings.quota_bytes,
     )
-    for record in recover(services):
+    recovered = recover(services)
+    repository.open_keys()
+    for record in recovered:
         _LOG.warning("indexed %s %s, which a crash had left unindexed", record.name, record.version)
 
     @asynccontextmanager

@@ -105,6 +105,8 @@ class Draft:
         """
         if (key is None) != (uri is None):
             raise CeremonyError("a key held elsewhere takes both: --uri, and its public half with --in")
+        if role.startswith("ro-") and publisher_role(role.removeprefix("ro-")) not in _roles(self._top()):
+            raise CeremonyError(f"there is no {role}; `ferry keys status` names the roles")
         if key is None:
             signer = generate_key()
             key, file = signer.public_key, f"keys/{role}-{signer.public_key.keyid[:_ID_DIGITS]}.pem"

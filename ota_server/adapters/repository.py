@@ -194,6 +194,11 @@ class TufRepository:
             ):
                 self._publish(stale)
 
+    def complete(self) -> None:
+        """Finish a ceremony's publication that a crash cut short."""
+        with self._publishing():
+            pass
+
     @contextmanager
     def _publishing(self) -> Iterator[None]:
         """Alone among this process's threads, and on top of a ceremony's publication that was cut short."""

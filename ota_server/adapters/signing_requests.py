@@ -113,7 +113,7 @@ def needs_of(request: SigningRequest) -> list[Need]:
             need = _need(role, by, delegator, metadata)
             if not any((it.role, it.keys, it.threshold) == (role, need.keys, need.threshold) for it in needs):
                 needs.append(need)
-    except ValueError as error:
+    except (TufError, SecurityError, ValueError, TypeError) as error:
         raise CeremonyError(f"the request is inconsistent: {error}") from error
     return needs
 
@@ -151,7 +151,7 @@ def check_lineage(request: SigningRequest, trusted: Metadata[Root] | None = None
         for role, metadata in request.current.items():
             if role != "targets":
                 request.current["targets"].verify_delegate(role, metadata)
-    except (TufError, SecurityError, ValueError) as error:
+    except (TufError, SecurityError, ValueError, TypeError) as error:
         raise CeremonyError(f"what the request says is published was never signed: {error}") from error
     if trusted is not None and all(root.signed != trusted.signed for root in request.roots):
         raise CeremonyError(

@@ -282,6 +282,9 @@ class Repository(Protocol):
     def keep_fresh(self) -> None:
         """Sign anew what would expire before long."""
 
+    def complete(self) -> None:
+        """Finish a ceremony's publication that a crash cut short."""
+
 
 class Blobs(Protocol):
     """Blobs by digest, and uploads that are not complete yet."""

@@ -145,8 +145,9 @@ def publish(
 
 
 def recover(services: Services) -> tuple[ReleaseRecord, ...]:
-    """Index releases that became visible just before a crash; returns them."""
+    """Bring what a crash cut short to its end; returns releases that were visible and not indexed."""
     with services.registry.write() as records:
+        services.repository.complete()
         return tuple(
             record
             for publisher in services.repository.publishers()

@@ -45,7 +45,7 @@ COMMANDS: dict[str, Command] = {
         "edge_runtime.cloud_command", "serve a package over the Open Inference Protocol", "server,onnx"
     ),
     # Operators of the server
-    "keys": Command("ota_server.commands.keys", "create the keys and the first signed metadata", "server"),
+    "keys": Command("ota_server.commands.keys", "make keys, and change them in ceremonies", "server"),
     "serve": Command("ota_server.commands.serve", "run the OTA server", "server"),
     "token": Command("ota_server.commands.token", "create, list and revoke access tokens", "server"),
     "openapi": Command("ota_server.commands.openapi", "write the API's OpenAPI document", "server"),

@@ -4,25 +4,38 @@
   ferry publish build/digits --key keys/publishers/vision.pem
 
 Only what the server lacks is uploaded, and an upload that broke off goes on. The key stays on this
-machine. Publishing the same package twice is no error; other bytes under a published version are.
+machine; it may be encrypted. Publishing the same package twice is no error; other bytes under a
+published version are.
 """
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from converter.publishing.errors import KeyFileError
+
 __all__ = ["configure", "run"]
+
+_VARIABLE = "FERRY_KEY_PASSPHRASE"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("package", type=Path, metavar="PACKAGE_DIR", help="what `ferry convert` wrote")
     parser.add_argument("--key", type=Path, required=True, metavar="KEYFILE", help="the publisher's key")
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help=f"holds the passphrase of an encrypted key (else {_VARIABLE}, else it is asked for)",
+    )
     parser.add_argument("--server", metavar="URL", help="the server (default: the one logged in to)")
     parser.add_argument("--token", help="a publisher's token (better: ferry login, or FERRY_TOKEN)")
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
@@ -35,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from converter.publishing.publish import find_credentials, publish  # noqa: PLC0415 - `--help` is quick
     from converter.publishing.signing import read_key  # noqa: PLC0415
 
-    key = read_key(arguments.key)
+    key = read_key(arguments.key, _passphrase_of(arguments))
     credentials = find_credentials(arguments.server, arguments.token)
     with _progress() as progress:
         done = publish(arguments.package, credentials, key, now=datetime.now(UTC), progress=progress)
@@ -56,6 +69,26 @@ def run(arguments: argparse.Namespace) -> int:
             f"{done.sent_bytes} of {done.total_bytes} bytes sent\n"
         )
     return 0
+
+
+def _passphrase_of(arguments: argparse.Namespace) -> Callable[[Path], str]:
+    """Answers from a file, the environment or the keyboard, and only when asked."""
+
+    def ask(key: Path) -> str:
+        path: Path | None = arguments.passphrase_file
+        known = os.environ.get(_VARIABLE, "")
+        if path is not None:
+            try:
+                known = path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+            except (OSError, UnicodeDecodeError) as error:
+                raise KeyFileError(f"passphrase file {path}: {error}") from error
+        if not known and path is None and sys.stdin.isatty():
+            known = getpass.getpass(f"passphrase of {key}: ")
+        if not known:
+            raise KeyFileError(f"{key} is encrypted; give --passphrase-file, or set {_VARIABLE}")
+        return known
+
+    return ask
 
 
 @contextmanager

@@ -6,10 +6,13 @@ or it is not built on: a stolen server must not get a signature under anything t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import Error as SecurityError
 from securesystemslib.signer import CryptoSigner
@@ -22,7 +25,7 @@ from converter.publishing.errors import ForeignMetadataError, KeyFileError, Rele
 from ota_contract.manifest import Release
 from ota_contract.names import release_target
 
-__all__ = ["PublisherKey", "add_release", "read_key"]
+__all__ = ["PublisherKey", "add_release", "no_passphrase", "read_key"]
 
 _LIFETIME = timedelta(days=365)
 _MAX_KEY_BYTES = 64 * 1024
@@ -36,11 +39,22 @@ class PublisherKey:
     signer: CryptoSigner
 
 
-def read_key(path: Path) -> PublisherKey:
-    """Read a key file of `ferry keys init`.
+def no_passphrase(path: Path) -> str:
+    """The passphrase of somebody who was given none."""
+    raise KeyFileError(
+        f"{path} is encrypted; give its passphrase with --passphrase-file or in FERRY_KEY_PASSPHRASE"
+    )
+
+
+def read_key(path: Path, passphrase: Callable[[Path], str] = no_passphrase) -> PublisherKey:
+    """Read a key file of `ferry keys init` or `ferry keys new`.
+
+    Args:
+        path: The file.
+        passphrase: Asked for the passphrase, where the file is encrypted.
 
     Raises:
-        KeyFileError: It is missing, or not an unencrypted PEM private key.
+        KeyFileError: It is missing, not a PEM private key, or the passphrase does not open it.
     """
     try:
         with path.open("rb") as stream:
@@ -50,12 +64,22 @@ def read_key(path: Path) -> PublisherKey:
             f"key {path}: {error.strerror}; the operator's `ferry keys init` made it as publishers/NAME.pem"
         ) from error
     try:
-        private = load_pem_private_key(pem, None)
-        return PublisherKey(CryptoSigner(private))
-    except (ValueError, TypeError, SecurityError) as error:
+        return PublisherKey(CryptoSigner(_load(pem, path, passphrase)))
+    except (ValueError, TypeError, UnsupportedAlgorithm, SecurityError) as error:
         raise KeyFileError(
-            f"{path} is not an unencrypted PEM private key; the operator gave each publisher one, NAME.pem"
+            f"{path} is not a PEM private key; the operator gave each publisher one, NAME.pem"
         ) from error
+
+
+def _load(pem: bytes, path: Path, passphrase: Callable[[Path], str]) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(pem, None)
+    except TypeError:  # what `cryptography` says of an encrypted key
+        secret = passphrase(path)
+    try:
+        return load_pem_private_key(pem, secret.encode())
+    except ValueError as error:
+        raise KeyFileError(f"the passphrase does not open {path}") from error
 
 
 def add_release(key: PublisherKey, current: bytes, release: Release, manifest: bytes, now: datetime) -> bytes:
@@ -99,7 +123,7 @@ def _verified(key: PublisherKey, current: bytes) -> Metadata[Targets]:
         if signature is None:
             raise ForeignMetadataError(
                 "the publisher's metadata on the server is signed with another key than the one given; "
-                "use the key this publisher was delegated with"
+                "use the key this publisher was delegated with last"
             )
         public.verify_signature(signature, metadata.signed_bytes)
     except (RepositoryError, SerializationError, SecurityError, ValueError) as error:

@@ -48,16 +48,24 @@ def given_passphrase(arguments: argparse.Namespace) -> str | None:
     return line
 
 
-def secrets_of(arguments: argparse.Namespace) -> Secrets:
-    """Answers what encrypted keys ask for."""
+def secrets_of(arguments: argparse.Namespace, *, once: bool = False) -> Secrets:
+    """Answers what encrypted keys ask for.
+
+    Args:
+        arguments: With the options of `add_options`.
+        once: One passphrase opens everything: whoever serves cannot be asked again next week.
+    """
     known = given_passphrase(arguments)
 
     def ask(what: str) -> str:
+        nonlocal known
         if known is not None:
             return known
         if not sys.stdin.isatty():
             return no_secrets(what)
-        return getpass.getpass(f"passphrase of {what}: ")
+        answer = getpass.getpass(f"passphrase of {what}: ")
+        known = answer if once else None
+        return answer
 
     return ask
 

@@ -17,6 +17,7 @@ import socket
 import sys
 from pathlib import Path
 
+from ota_server.commands.passphrases import add_options, secrets_of
 from ota_server.errors import SetupError
 from ota_server.settings import Settings
 
@@ -53,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         help="what each publisher may store (default %(default)s)",
     )
+    add_options(parser)
     parser.add_argument("--json", action="store_true", help="announce the URL as JSON")
 
 
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         poll_interval_s=arguments.poll_interval,
         tick_s=arguments.tick,
         quota_bytes=arguments.quota_mb * _MEBIBYTE,
+        secrets=secrets_of(arguments, once=True),
     )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(settings)

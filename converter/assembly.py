@@ -150,7 +150,7 @@ def draft_release(
         floor=recipe.floor,
         created=created,
         license=recipe.license,
-        source=Source(framework="keras", sha256=source_sha256),
+        source=Source(framework=recipe.framework.value, sha256=source_sha256),
         inputs=tuple(plan.tensor for plan in recipe.inputs),
         outputs=recipe.outputs,
         labels=recipe.labels,
@@ -178,7 +178,7 @@ def judged(
     why = verdict(findings, precision, max_drop=recipe.goal.max_drop)
     how = why or (
         f"{findings.n} evaluation samples and {len(sets.golden)} golden vectors in {where}, "
-        "against the source in Keras"
+        f"against the source in {recipe.framework.shown}"
     )
     status = VerificationStatus.FAILED if why else VerificationStatus.PASSED
     worst = max(findings.max_abs.values(), default=None)

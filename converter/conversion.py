@@ -22,7 +22,7 @@ from converter.phases import Order, Phases
 from converter.progress import Progress, Silent
 from converter.recipe import Overrides, load_recipe
 from converter.report import REPORT_NAME, dump_report
-from converter.routes import check_installed, ordered_passes
+from converter.routes import check_installed, ordered_passes, source_node
 from converter.source_file import check_source
 from converter.toolchain import toolchain
 from ota_contract.manifest import (
@@ -111,7 +111,7 @@ def convert(
 def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: str) -> Order:
     """Refuse everything that can be refused before a pass runs."""
     recipe = load_recipe(recipe_path, overrides)
-    passes = ordered_passes(recipe.targets)
+    passes = ordered_passes(recipe.targets, start=source_node(recipe.framework))
     check_installed(passes)
     check_output(output)
     return Order(

@@ -22,7 +22,7 @@ from converter.passes.measure import CODE_VERSION, THREADS
 from converter.progress import Progress
 from converter.ranking import ranked
 from converter.recipe import Overrides, Recipe
-from converter.routes import KERAS, Pass, version_of
+from converter.routes import Pass, source_node, version_of
 from converter.schedule import Step, run_steps
 from converter.verification import Findings
 from ota_contract.manifest import MANIFEST_NAME, Release, Runtime, Variant, VerificationStatus, dump_release
@@ -72,10 +72,13 @@ class Phases:
 
     def make(self) -> tuple[Made, ...]:
         """Ask the source for its answers, and run every pass."""
-        steps = [self._step(_REFERENCE, "ask the source model", _REFERENCE)]
+        start = source_node(self._recipe.framework)
+        checked = tuple(step.id for step in self._order.passes if step.checks_source)
+        reference = self._step(_REFERENCE, "ask the source model", _REFERENCE)
+        steps = [replace(reference, after=checked)]
         makers = {step.target: step.id for step in self._order.passes}
         for step in self._order.passes:
-            after = () if step.source == KERAS else (makers[step.source],)
+            after = () if step.source == start else (makers[step.source],)
             inputs = {"model": self._file(after[0])} if after else {}
             shown = f"{step.source.id} → {step.target.id}"
             made = self._step(step.id, shown, step.id, inputs, dict(step.params))
@@ -96,7 +99,7 @@ class Phases:
             self._recipe,
             [add_variant(item, self._draft) for item in made],
             golden,
-            source_sha256=self._order.source_sha256,
+            source_sha256=self._source_sha256(made),
             created=self._order.created,
             toolchain=self._order.toolchain,
         )
@@ -231,6 +234,11 @@ class Phases:
             params=params or {},
         )
         return Step(id=step_id, shown=shown, job=job)
+
+    def _source_sha256(self, made: Sequence[Made]) -> str:
+        """Of the source's file, or of all its files where a pass had to open it to know them."""
+        told = (str(item.facts["source_sha256"]) for item in made if "source_sha256" in item.facts)
+        return next(told, self._order.source_sha256)
 
     def _asked(self) -> set[str]:
         return {target.id for target in self._recipe.targets}

@@ -23,6 +23,7 @@ from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
 
 __all__ = [
     "DataPaths",
+    "Framework",
     "Goal",
     "InputPlan",
     "Limits",
@@ -36,6 +37,18 @@ __all__ = [
 
 _MEBIBYTE = 2**20
 _MAX_NAME = 64
+
+
+class Framework(Enum):
+    """What the source model was saved by."""
+
+    KERAS = "keras"
+    ONNX = "onnx"
+
+    @property
+    def shown(self) -> str:
+        """As sentences name what runs it."""
+        return {Framework.KERAS: "Keras", Framework.ONNX: "ONNX Runtime"}[self]
 
 
 class Precision(Enum):
@@ -52,6 +65,12 @@ class _By(Enum):
     DEVICE = "device"
     CONVERTER = "converter"
     SOURCE = "source"
+
+
+_FOLDED = {
+    Framework.KERAS: (Operation.AFFINE,),
+    Framework.ONNX: (Operation.AFFINE, Operation.CAST),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +149,12 @@ class Recipe:
     floor: int
     license: str
     labels: tuple[str, ...]
+    framework: Framework
     source: Path
     made_by: str
     """The command that makes the source and the data, or empty."""
+    source_layout: str
+    """Axis letters of the source's images, where they are not the recipe's; else empty."""
     inputs: tuple[InputPlan, ...]
     outputs: tuple[Tensor, ...]
     data: DataPaths
@@ -170,10 +192,8 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
     release = root.table(
         "release", ("publisher", "model", "version", "counter", "floor", "license", "labels")
     )
-    source = root.table("source", ("framework", "path", "made_by"))
-    framework = source.text("framework")
-    if framework != "keras":
-        source.fail("framework", f"{framework!r} is not supported: this version converts Keras models only")
+    source = root.table("source", ("framework", "path", "made_by", "layout"))
+    framework = source.member("framework", Framework)
     data = root.table("data", ("calibration", "evaluation", "golden"))
     folder = path.parent
     return Recipe(
@@ -185,9 +205,11 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
         floor=release.integer("floor", 1),
         license=release.text("license"),
         labels=release.texts("labels"),
+        framework=framework,
         source=_joined(folder, source.text("path")),
         made_by=source.text("made_by", ""),
-        inputs=tuple(_inputs(root)),
+        source_layout=_source_layout(source, framework),
+        inputs=tuple(_inputs(root, framework)),
         outputs=tuple(_outputs(root)),
         data=DataPaths(
             calibration=_joined(folder, data.text("calibration")),
@@ -235,14 +257,23 @@ def _tensor(table: Table) -> Tensor:
     )
 
 
-def _inputs(root: Table) -> Iterator[InputPlan]:
+def _source_layout(source: Table, framework: Framework) -> str:
+    layout = source.text("layout", "")
+    if layout and framework is Framework.KERAS:
+        source.fail("layout", "Keras models say their layout themselves")
+    if len(set(layout)) != len(layout) or len(layout) > MAX_RANK:
+        source.fail("layout", f"use up to {MAX_RANK} different axis letters, such as NCHW")
+    return layout
+
+
+def _inputs(root: Table, framework: Framework) -> Iterator[InputPlan]:
     keys = ("name", "datatype", "shape", "layout", "meaning", "raw_datatype", "raw_shape", "preprocessing")
     tables = root.tables("input", keys)
     if not tables:
         root.fail("input", "missing; name at least one [[input]]")
     for table in tables:
         tensor = _tensor(table)
-        steps = tuple(_steps(table))
+        steps = tuple(_steps(table, framework))
         yield InputPlan(
             tensor=tensor,
             spec=InputSpec(
@@ -255,7 +286,7 @@ def _inputs(root: Table) -> Iterator[InputPlan]:
         )
 
 
-def _steps(table: Table) -> Iterator[tuple[_By, Step]]:
+def _steps(table: Table, framework: Framework) -> Iterator[tuple[_By, Step]]:
     last = _By.DEVICE
     order = list(_By)
     for item in table.tables("preprocessing", ("operation", "by", "shape", "datatype", "scale", "offset")):
@@ -264,8 +295,9 @@ def _steps(table: Table) -> Iterator[tuple[_By, Step]]:
             item.fail("by", f"a step by the {by.value} cannot follow one by the {last.value}")
         last = by
         operation = item.member("operation", Operation)
-        if by is _By.CONVERTER and operation is not Operation.AFFINE:
-            item.fail("by", 'the converter folds "affine" steps only; leave this one to the "device"')
+        if by is _By.CONVERTER and operation not in _FOLDED[framework]:
+            known = " and ".join(f'"{known.value}"' for known in _FOLDED[framework])
+            item.fail("by", f'the converter folds {known} steps only; leave this one to the "device"')
         yield by, _step(item, operation, folded=by is not _By.DEVICE)
 
 

@@ -14,7 +14,7 @@ from converter.assembly import Made
 from converter.intervals import ppm, wilson_interval
 from converter.phases import Order
 from converter.recipe import Recipe
-from converter.routes import node_of, route_to
+from converter.routes import node_of, route_to, source_node
 from converter.verification import Findings, parity_limit
 from ota_contract.manifest import Release
 
@@ -83,7 +83,7 @@ def _variant(
     limit = parity_limit(target.precision)
     return {
         "id": variant_id,
-        "route": [step.id for step in route_to(node_of(target))],
+        "route": [step.id for step in route_to(node_of(target), start=source_node(recipe.framework))],
         "rank": variant.rank,
         "status": variant.verification.status.value,
         "how": variant.verification.how,

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from converter.errors import RouteError
-from converter.recipe import Precision, Target
+from converter.recipe import Framework, Precision, Target
 from ota_contract.manifest import Runtime
 
 __all__ = [
     "KERAS",
+    "ONNX_SOURCE",
     "PASSES",
     "Format",
     "Node",
@@ -25,7 +26,9 @@ __all__ = [
     "check_installed",
     "node_of",
     "ordered_passes",
+    "other_routes",
     "route_to",
+    "source_node",
     "version_of",
 ]
 
@@ -34,6 +37,8 @@ class Format(Enum):
     """A kind of model file."""
 
     KERAS = "keras"
+    ONNX_SOURCE = "onnx-source"
+    """As somebody exported it; what runs on devices is made of it."""
     TFLITE = "tflite"
     ONNX = "onnx"
     COREML = "coreml"
@@ -41,7 +46,7 @@ class Format(Enum):
     @property
     def runtime(self) -> Runtime | None:
         """What runs such a file on a device; None for a format that is a source only."""
-        return None if self is Format.KERAS else Runtime(self.value)
+        return None if self in (Format.KERAS, Format.ONNX_SOURCE) else Runtime(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +79,17 @@ class Pass:
     """Whether it looks at the calibration set."""
     hides: tuple[str, ...] = ()
     """Packages its tools would import for nothing, where they are installed."""
+    checks_source: bool = False
+    """Whether it examines the source for all: everything else waits for it."""
+
+    @property
+    def extra(self) -> str:
+        """The extra of this distribution that installs what it needs."""
+        return "keras" if self.source.format is Format.KERAS else "converter"
 
 
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
+ONNX_SOURCE = Node(format=Format.ONNX_SOURCE, layout="", precision=Precision.FP32)
 _TFLITE = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.FP32)
 _TFLITE_INT8 = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.INT8)
 _ONNX = Node(format=Format.ONNX, layout="NHWC", precision=Precision.FP32)
@@ -107,6 +120,14 @@ PASSES: tuple[Pass, ...] = (
         needs=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
         reason="the exporter at the source; the oldest opset with all we use runs on the most devices",
         params={"opset": 15},
+    ),
+    Pass(
+        id="onnx_to_onnx",
+        source=ONNX_SOURCE,
+        target=_ONNX,
+        needs=("onnx", "onnxruntime"),
+        reason="the same graph with the recipe's shapes and preprocessing, and its constants folded",
+        checks_source=True,
     ),
     Pass(
         id="onnx_to_onnx_int8",
@@ -141,11 +162,16 @@ def node_of(target: Target) -> Node:
         node = step.target
         if node.format.runtime is target.runtime and node.precision is target.precision:
             return node
-    known = ", ".join(step.target.id for step in PASSES)
+    known = ", ".join(dict.fromkeys(step.target.id for step in PASSES))
     raise RouteError(f"no route gives {target.id}; this version makes {known}")
 
 
-def route_to(target: Node, *, start: Node = KERAS, passes: Iterable[Pass] = PASSES) -> tuple[Pass, ...]:
+def source_node(framework: Framework) -> Node:
+    """The node a source model of this kind is at."""
+    return {Framework.KERAS: KERAS, Framework.ONNX: ONNX_SOURCE}[framework]
+
+
+def route_to(target: Node, *, start: Node, passes: Iterable[Pass] = PASSES) -> tuple[Pass, ...]:
     """The shortest chain of passes, the one declared first among equals.
 
     Raises:
@@ -165,7 +191,26 @@ def route_to(target: Node, *, start: Node = KERAS, passes: Iterable[Pass] = PASS
     raise RouteError(f"no route from {start.id} to {target.id}")
 
 
-def ordered_passes(targets: Iterable[Target]) -> tuple[Pass, ...]:
+def other_routes(
+    target: Node, *, start: Node, passes: Iterable[Pass] = PASSES
+) -> tuple[tuple[Pass, ...], ...]:
+    """The chains that `route_to` did not choose, the shortest first."""
+    passes = tuple(passes)
+    found: list[tuple[Pass, ...]] = []
+    pending: deque[tuple[Node, tuple[Pass, ...]]] = deque([(start, ())])
+    while pending:
+        node, chain = pending.popleft()
+        if node == target:
+            found.append(chain)
+            continue
+        seen = {start, *(step.target for step in chain)}
+        onward = [step for step in passes if step.source == node and step.target not in seen]
+        pending.extend((step.target, (*chain, step)) for step in onward)
+    chosen = route_to(target, start=start, passes=passes)
+    return tuple(chain for chain in found if chain != chosen)
+
+
+def ordered_passes(targets: Iterable[Target], *, start: Node) -> tuple[Pass, ...]:
     """Every pass the variants need, each once, none before what it needs.
 
     Raises:
@@ -173,7 +218,7 @@ def ordered_passes(targets: Iterable[Target]) -> tuple[Pass, ...]:
     """
     found: dict[str, Pass] = {}
     for target in targets:
-        for step in route_to(node_of(target)):
+        for step in route_to(node_of(target), start=start):
             found.setdefault(step.id, step)
     return tuple(found.values())
 
@@ -187,9 +232,7 @@ def check_installed(passes: Iterable[Pass]) -> None:
     for step in passes:
         missing = [name for name in step.needs if version_of(name) is None]
         if missing:
-            raise RouteError(
-                f"{step.id} needs {', '.join(missing)}: pip install 'edge-ferry[{KERAS.format.value}]'"
-            )
+            raise RouteError(f"{step.id} needs {', '.join(missing)}: pip install 'edge-ferry[{step.extra}]'")
 
 
 def version_of(distribution: str) -> str | None:

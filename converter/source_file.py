@@ -1,7 +1,8 @@
 """Looks at the source model's bytes before anything opens it.
 
 A pickle runs code when it is opened, and so does a Keras model with a Lambda layer; both are refused
-here, unopened. What passes is loaded by Keras in safe mode in a process of its own.
+here, unopened. What passes is loaded by Keras in safe mode in a process of its own. An ONNX file holds
+no code; it is opened, bounded and checked by `converter.passes.onnx_source`, in a process of its own too.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 
 from converter.archives import ArchiveError, check_archive
 from converter.errors import SourceError
-from converter.recipe import Recipe, shown_path
+from converter.recipe import Framework, Recipe, shown_path
 
 __all__ = ["check_source", "digest_file"]
 
 _MAX_BYTES = 16 * 2**30
+_MAX_ONNX_BYTES = 2**31 - 1  # protobuf's own limit; weights beyond it lie in files beside
 _MAX_CONFIG_BYTES = 64 * 2**20
 _MEMBERS = ("config.json", "model.weights.h5")
 _ZIP = b"PK\x03\x04"
@@ -29,6 +31,7 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]|\(lp\d|\(dp\d|c[a-z_][\w.]*\n[\w.]+\n")
 _CODE = ("Lambda", "__lambda__")
 _SAFE_ROOTS = ("keras", "builtins")
 _CHUNK_BYTES = 2**20
+_ONE_FILE = {Framework.KERAS: ": model.save('model.keras')", Framework.ONNX: ", and name that"}
 
 
 def check_source(recipe: Recipe) -> str:
@@ -39,7 +42,7 @@ def check_source(recipe: Recipe) -> str:
     """
     path, shown = recipe.source, shown_path(recipe.source)
     if path.is_dir():
-        raise SourceError(f"{shown} is a folder; save the model as one file: model.save('model.keras')")
+        raise SourceError(f"{shown} is a folder; save the model as one file{_ONE_FILE[recipe.framework]}")
     try:
         with path.open("rb") as stream:
             head = stream.read(64)
@@ -48,6 +51,17 @@ def check_source(recipe: Recipe) -> str:
         raise SourceError(f"{recipe.shown}: source.path: {shown} does not exist{advice}") from error
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror}") from error
+    if _PICKLE.match(head):
+        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened")
+    match recipe.framework:
+        case Framework.KERAS:
+            _check_keras(path, head, shown)
+        case Framework.ONNX:
+            _check_onnx(path, head, shown)
+    return digest_file(path)
+
+
+def _check_keras(path: Path, head: bytes, shown: str) -> None:
     _check_kind(head, shown)
     try:
         names = check_archive(path, max_bytes=_MAX_BYTES)
@@ -57,7 +71,18 @@ def check_source(recipe: Recipe) -> str:
     if missing:
         raise SourceError(f"{shown} is a zip file without {missing[0]}, so not a .keras file")
     _check_config(_read_config(path, shown), shown)
-    return digest_file(path)
+
+
+def _check_onnx(path: Path, head: bytes, shown: str) -> None:
+    for magic, kind in ((_ZIP, "a zip file"), (_HDF5, "an HDF5 file"), (b"", "empty")):
+        if head.startswith(magic) and (magic or not head):
+            raise SourceError(f"{shown} is {kind}, not an ONNX file")
+    length = path.stat().st_size
+    if length > _MAX_ONNX_BYTES:
+        raise SourceError(
+            f"{shown}: {length} bytes, and an ONNX file has at most {_MAX_ONNX_BYTES}; "
+            "save its weights beside it: onnx.save(model, path, save_as_external_data=True)"
+        )
 
 
 def digest_file(path: Path) -> str:
@@ -72,8 +97,6 @@ def digest_file(path: Path) -> str:
 def _check_kind(head: bytes, shown: str) -> None:
     if head.startswith(_ZIP):
         return
-    if _PICKLE.match(head):
-        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened")
     if head.startswith(_HDF5):
         raise SourceError(
             f"{shown} is a legacy HDF5 model; load it where you trust it and model.save('model.keras')"

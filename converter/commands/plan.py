@@ -2,8 +2,8 @@
 
   ferry plan models/digits/recipe.toml
 
-Each variant's route is a chain of passes from the source; the table says what each is for, what it
-needs, and whether that is installed here.
+Each variant's route is the shortest chain of passes from the source; the table says what each is for,
+what it needs, whether that is installed here, and which other chains there were.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from converter.recipe import Recipe, Target, load_recipe
-from converter.routes import Pass, node_of, route_to, version_of
+from converter.routes import Pass, node_of, other_routes, route_to, source_node, version_of
 
 __all__ = ["configure", "run"]
 
@@ -34,20 +34,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show the routes."""
     recipe = load_recipe(arguments.recipe)
-    routes = {target: route_to(node_of(target)) for target in recipe.targets}
+    start = source_node(recipe.framework)
+    routes = {target: route_to(node_of(target), start=start) for target in recipe.targets}
     if arguments.json:
-        rows = [_row(target, route) for target, route in routes.items()]
+        rows = [_row(recipe, target, route) for target, route in routes.items()]
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     else:
         _show(recipe, routes)
     return 0
 
 
-def _row(target: Target, route: tuple[Pass, ...]) -> dict[str, Any]:
+def _others(recipe: Recipe, target: Target) -> list[list[str]]:
+    chains = other_routes(node_of(target), start=source_node(recipe.framework))
+    return [[step.id for step in chain] for chain in chains]
+
+
+def _row(recipe: Recipe, target: Target, route: tuple[Pass, ...]) -> dict[str, Any]:
     return {
         "variant": target.id,
         "runtime": target.runtime.value,
         "precision": target.precision.value,
+        "other_routes": _others(recipe, target),
         "installed": all(version_of(name) for step in route for name in step.needs),
         "passes": [
             {
@@ -77,4 +84,6 @@ def _show(recipe: Recipe, routes: dict[Target, tuple[Pass, ...]]) -> None:
             calibrated = " + calibration" if step.calibrated else ""
             change = f"{step.source.id}{calibrated} → {step.target.id}"
             table.add_row("" if index else target.id, step.id, change, needs, step.reason)
+        for chain in _others(recipe, target):
+            table.add_row("", f"[dim]or {' → '.join(chain)}[/dim]", "", "", "[dim]longer, so not taken[/dim]")
     console.print(table)

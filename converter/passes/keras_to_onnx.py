@@ -9,11 +9,9 @@ import tf2onnx
 
 from converter.jobs import Job
 from converter.passes.keras_model import open_model, trace
-from converter.passes.onnx_file import canonical, describe
+from converter.passes.onnx_file import FILE, canonical, describe
 
-__all__ = ["FILE", "run"]
-
-FILE = "model.onnx"
+__all__ = ["run"]
 
 
 def run(job: Job) -> Mapping[str, Any]:

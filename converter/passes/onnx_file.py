@@ -1,17 +1,22 @@
 """Writes ONNX models so that equal models are equal bytes, and reads what they hold.
 
 Exporters number their nodes in the order of a set or a counter of the process. Names are replaced by
-their position in a sorted graph; inputs and outputs keep theirs.
+their position in a sorted graph; inputs, outputs and what graphs inside nodes know by name keep theirs.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
 import onnx
 
-__all__ = ["canonical", "describe"]
+from converter.passes.onnx_graphs import captured_names
+
+__all__ = ["FILE", "canonical", "describe"]
+
+FILE = "model.onnx"
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PRODUCER = "ferry"
@@ -25,6 +30,8 @@ def canonical(model: Any) -> bytes:  # noqa: ANN401 - onnx publishes no types
     """
     graph = model.graph
     kept = {item.name for item in graph.input} | {item.name for item in graph.output}
+    captured = set[str]().union(*map(captured_names, graph.node))
+    kept |= captured  # the graphs inside nodes know them by name
     del graph.value_info[:]
     model.producer_name, model.producer_version, model.doc_string = _PRODUCER, "", ""
     del model.metadata_props[:]
@@ -42,7 +49,7 @@ def canonical(model: Any) -> bytes:  # noqa: ANN401 - onnx publishes no types
         del node.attribute[:]
         node.attribute.extend(attributes)
         graph.node.append(node)
-    _rename_initializers(graph, names)
+    _rename_initializers(graph, names, captured)
     domains = sorted(model.opset_import, key=lambda item: str(item.domain))
     del model.opset_import[:]
     model.opset_import.extend(domains)
@@ -76,17 +83,36 @@ def _sorted_nodes(graph: Any) -> Iterator[Any]:  # noqa: ANN401
     for name, data in content.items():
         rank.setdefault(name, -1)
         content[name] = data.replace(name.encode(), b"")
-    pending = list(graph.node)
     rank[""] = -1
-    while pending:
-        ready = [node for node in pending if all(name in rank for name in node.input)]
-        if not ready:
-            raise ValueError("the graph has a cycle or a missing tensor")
-        node = min(ready, key=lambda item: _key(item, rank, content))
-        pending.remove(node)
-        for name in node.output:
+    lacking = [names - rank.keys() for names in _needed(graph)]
+    users: dict[str, list[int]] = {}
+    for index, names in enumerate(lacking):
+        for name in names:
+            users.setdefault(name, []).append(index)
+    ready = [
+        (_key(node, rank, content), index) for index, node in enumerate(graph.node) if not lacking[index]
+    ]
+    heapq.heapify(ready)
+    while ready:
+        node = graph.node[heapq.heappop(ready)[1]]
+        made = [name for name in node.output if name]
+        for name in made:
             rank[name] = len(rank)
+        for user in dict.fromkeys(user for name in made for user in users.get(name, ())):
+            lacking[user].difference_update(made)
+            if not lacking[user]:
+                heapq.heappush(ready, (_key(graph.node[user], rank, content), user))
         yield node
+    if any(lacking):
+        raise ValueError("the graph has a cycle or a missing tensor")
+
+
+def _needed(graph: Any) -> Iterator[set[str]]:  # noqa: ANN401
+    """What each node waits for; graphs inside it mention their own tensors, too."""
+    around = {item.name for item in (*graph.input, *graph.initializer)}
+    around.update(name for node in graph.node for name in node.output)
+    for node in graph.node:
+        yield {*node.input} | (captured_names(node) & around)
 
 
 def _key(node: Any, rank: dict[str, int], content: dict[str, bytes]) -> tuple[Any, ...]:  # noqa: ANN401
@@ -102,19 +128,24 @@ def _key(node: Any, rank: dict[str, int], content: dict[str, bytes]) -> tuple[An
 def _numbered(graph: Any, nodes: list[Any], kept: set[str]) -> dict[str, str]:  # noqa: ANN401
     initializers = {item.name for item in graph.initializer}
     names: dict[str, str] = {}
+    number = 0
     for node in nodes:
         for name in [*node.input, *node.output]:
             if name and name not in kept and name not in names:
                 letter = "w" if name in initializers else "t"
-                names[name] = f"{letter}{len(names)}"
+                while f"{letter}{number}" in kept:
+                    number += 1
+                names[name] = f"{letter}{number}"
+                number += 1
     return names
 
 
-def _rename_initializers(graph: Any, names: dict[str, str]) -> None:  # noqa: ANN401
+def _rename_initializers(graph: Any, names: dict[str, str], captured: set[str]) -> None:  # noqa: ANN401
     used = [item for item in graph.initializer if item.name in names]
     for item in used:
         item.name = names[item.name]
         item.doc_string = ""
     used.sort(key=lambda item: int(item.name[1:]))
+    used += sorted((item for item in graph.initializer if item.name in captured), key=lambda item: item.name)
     del graph.initializer[:]
     graph.initializer.extend(used)

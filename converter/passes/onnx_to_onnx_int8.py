@@ -12,8 +12,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from converter.datasets import Dataset, load_datasets
 from converter.errors import PassError, Reason
 from converter.jobs import Job
-from converter.passes.keras_to_onnx import FILE
-from converter.passes.onnx_file import canonical, describe
+from converter.passes.onnx_file import FILE, canonical, describe
 from converter.passes.prepared import samples
 from converter.recipe import Recipe
 from edge_runtime.port import AnyArray

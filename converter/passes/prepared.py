@@ -10,13 +10,14 @@ from converter.recipe import InputPlan, Recipe
 from edge_runtime.port import AnyArray
 from edge_runtime.preprocessing import prepare
 from ota_contract.preprocessing import InputSpec
+from ota_contract.tensors import DYNAMIC
 
 __all__ = ["prepared", "prepared_for_source", "samples"]
 
 
 def prepared(recipe: Recipe, data: Dataset) -> dict[str, AnyArray]:
     """What a variant takes: the device's steps done."""
-    return prepare([plan.spec for plan in recipe.inputs], data.raw)
+    return prepare([_for_many(plan.spec) for plan in recipe.inputs], data.raw)
 
 
 def prepared_for_source(recipe: Recipe, data: Dataset) -> dict[str, AnyArray]:
@@ -31,7 +32,12 @@ def samples(recipe: Recipe, data: Dataset) -> Iterator[dict[str, AnyArray]]:
         yield {name: array[row : row + 1] for name, array in arrays.items()}
 
 
+def _for_many(spec: InputSpec) -> InputSpec:
+    """The same for a whole set at once, also where the model takes one sample at a time."""
+    return replace(spec, raw_shape=(DYNAMIC, *spec.raw_shape[1:]))
+
+
 def _for_source(plan: InputPlan) -> InputSpec:
     device = tuple(step for step in plan.spec.steps if not step.folded)
     converter = tuple(replace(step, folded=False) for step in plan.converter_steps)
-    return replace(plan.spec, steps=device + converter)
+    return replace(_for_many(plan.spec), steps=device + converter)

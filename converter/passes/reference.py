@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,36 +11,56 @@ from converter.datasets import Dataset, load_datasets
 from converter.errors import PassError, Reason
 from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, write_answers
-from converter.passes.keras_model import open_model
 from converter.passes.prepared import prepared_for_source
-from converter.recipe import Recipe
+from converter.recipe import Framework, Recipe
 from edge_runtime.port import AnyArray
 
 __all__ = ["run"]
 
 _BATCH = 64
+_Ask = Callable[[Mapping[str, AnyArray]], list[AnyArray]]
+"""A source, open: inputs by the recipe's names to outputs in the recipe's order."""
 
 
 def run(job: Job) -> Mapping[str, Any]:
     """Write the source's outputs on both sets; the fact is how many evaluation samples it gets right."""
     recipe = job.recipe()
-    model = open_model(job, recipe)
+    ask, batch = _opened(job, recipe)
     sets = load_datasets(recipe)
-    outputs = _answers(job, recipe, model, sets.evaluation)
+    outputs = _answers(job, recipe, ask, sets.evaluation, batch)
     write_answers(job.out, EVALUATION, outputs)
-    write_answers(job.out, GOLDEN, _answers(job, recipe, model, sets.golden))
+    write_answers(job.out, GOLDEN, _answers(job, recipe, ask, sets.golden, batch))
     scores = outputs[recipe.outputs[0].name]
     return {"correct": int((scores.argmax(axis=-1) == sets.evaluation.labels).sum())}
 
 
-def _answers(job: Job, recipe: Recipe, model: Any, data: Dataset) -> dict[str, AnyArray]:  # noqa: ANN401
+def _opened(job: Job, recipe: Recipe) -> tuple[_Ask, int]:
+    """The source, and how many samples it may be asked about at once."""
+    match recipe.framework:
+        case Framework.KERAS:
+            from converter.passes.keras_model import open_model  # noqa: PLC0415 - takes TensorFlow
+
+            model = open_model(job, recipe)
+
+            def ask(inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
+                fed = [inputs[plan.tensor.name] for plan in recipe.inputs]
+                results = model(fed if len(fed) > 1 else fed[0], training=False)
+                return list(results) if isinstance(results, (list, tuple)) else [results]
+
+            return ask, _BATCH
+        case Framework.ONNX:
+            from converter.passes.onnx_reference import OnnxReference  # noqa: PLC0415 - takes onnxruntime
+
+            source = OnnxReference(job, recipe)
+            return source, 1 if source.one_by_one else _BATCH
+
+
+def _answers(job: Job, recipe: Recipe, ask: _Ask, data: Dataset, batch: int) -> dict[str, AnyArray]:
     inputs = prepared_for_source(recipe, data)
     rows: list[list[AnyArray]] = [[] for _ in recipe.outputs]
-    for start in range(0, len(data), _BATCH):
-        fed = [inputs[plan.tensor.name][start : start + _BATCH] for plan in recipe.inputs]
-        results = model(fed if len(fed) > 1 else fed[0], training=False)
-        results = results if isinstance(results, (list, tuple)) else [results]
-        for row, result in zip(rows, results, strict=True):
+    for start in range(0, len(data), batch):
+        fed = {plan.tensor.name: inputs[plan.tensor.name][start : start + batch] for plan in recipe.inputs}
+        for row, result in zip(rows, ask(fed), strict=True):
             row.append(np.asarray(result, dtype=np.float32))
     named = {tensor.name: np.concatenate(row) for tensor, row in zip(recipe.outputs, rows, strict=True)}
     for name, array in named.items():

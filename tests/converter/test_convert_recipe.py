@@ -71,7 +71,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("counter = 1", "counter = 1\nfloor = 2", "release.floor 2 is above the counter 1"),
         ('version = "1.0.0"', 'version = "1.0"', "version '1.0' is not"),
         ('publisher = "vision"', 'publisher = "Vision"', "publisher 'Vision'"),
-        ('framework = "keras"', 'framework = "torch"', "source.framework: 'torch' is not supported"),
+        ('framework = "keras"', 'framework = "torch"', "source.framework: 'torch' is none of keras, onnx"),
         ('datatype = "UINT8"', 'datatype = "TEXT"', "input[0].datatype: 'TEXT' is none of"),
         ("shape = [-1, 10]", "shape = [0, 10]", "output[0].shape: use 1 to 8 lengths"),
         ('datatype = "FP32"', 'datatype = "FP16"', "output[0].datatype: outputs are FP32"),

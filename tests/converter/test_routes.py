@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 
 from converter.errors import RouteError
-from converter.recipe import Precision, Target
+from converter.recipe import Framework, Precision, Target
 from converter.routes import (
     KERAS,
+    ONNX_SOURCE,
     PASSES,
     Format,
     Node,
@@ -17,7 +19,9 @@ from converter.routes import (
     check_installed,
     node_of,
     ordered_passes,
+    other_routes,
     route_to,
+    source_node,
 )
 from ota_contract.manifest import Runtime
 
@@ -29,14 +33,26 @@ def test_every_pass_has_its_module() -> None:
 
 def test_integer_onnx_comes_from_float_onnx() -> None:
     target = Target(runtime=Runtime.ONNX, precision=Precision.INT8)
-    assert [step.id for step in route_to(node_of(target))] == ["keras_to_onnx", "onnx_to_onnx_int8"]
+    from_keras = route_to(node_of(target), start=KERAS)
+    assert [step.id for step in from_keras] == ["keras_to_onnx", "onnx_to_onnx_int8"]
+    from_onnx = route_to(node_of(target), start=ONNX_SOURCE)
+    assert [step.id for step in from_onnx] == ["onnx_to_onnx", "onnx_to_onnx_int8"]
+
+
+def test_a_source_that_leads_nowhere_near_a_variant_is_refused() -> None:
+    target = Target(runtime=Runtime.TFLITE, precision=Precision.FP32)
+    with pytest.raises(RouteError, match="no route from onnx-source-fp32 to tflite-fp32"):
+        route_to(node_of(target), start=source_node(Framework.ONNX))
 
 
 def test_shared_passes_run_once_and_first() -> None:
     targets = [
         Target(runtime=Runtime.ONNX, precision=precision) for precision in (Precision.INT8, Precision.FP32)
     ]
-    assert [step.id for step in ordered_passes(targets)] == ["keras_to_onnx", "onnx_to_onnx_int8"]
+    assert [step.id for step in ordered_passes(targets, start=KERAS)] == [
+        "keras_to_onnx",
+        "onnx_to_onnx_int8",
+    ]
 
 
 def test_a_variant_without_a_route_is_refused() -> None:
@@ -51,12 +67,17 @@ def test_the_shortest_chain_wins_and_dead_ends_are_said() -> None:
         return Pass(id=f"{source.layout}{target.layout}", source=source, target=target, needs=(), reason="")
 
     graph = [step(KERAS, nodes[0]), step(nodes[0], nodes[1]), step(nodes[1], nodes[2]), step(KERAS, nodes[2])]
-    assert [item.id for item in route_to(nodes[2], passes=graph)] == [f"{KERAS.layout}2"]
+    assert [item.id for item in route_to(nodes[2], start=KERAS, passes=graph)] == [f"{KERAS.layout}2"]
+    others = other_routes(nodes[2], start=KERAS, passes=graph)
+    assert [[item.id for item in chain] for chain in others] == [[f"{KERAS.layout}0", "01", "12"]]
     with pytest.raises(RouteError, match="no route"):
-        route_to(nodes[3], passes=graph)
+        route_to(nodes[3], start=KERAS, passes=graph)
 
 
 def test_what_is_missing_is_named_before_anything_runs() -> None:
     absent = Pass(id="x", source=KERAS, target=KERAS, needs=("numpy", "no-such-package"), reason="")
     with pytest.raises(RouteError, match=r"x needs no-such-package: pip install 'edge-ferry\[keras\]'"):
         check_installed([absent])
+    foreign = replace(absent, source=ONNX_SOURCE)
+    with pytest.raises(RouteError, match=r"pip install 'edge-ferry\[converter\]'"):
+        check_installed([foreign])

@@ -248,8 +248,11 @@ class Agent:
         """Tell again where each update stands, and end a crash loop before anything is loaded."""
         for name, updater in self._updaters.items():
             try:
+                mended = updater.slots.record.mend()
+                if mended:
+                    self._note_failure(DeviceError(f"{name}: {mended}"))
                 self._journal.repeat(updater.slots)
-                updater.judge_trial()
+                updater.resume()
             except DeviceError as error:  # the app goes on, by what can be read, or by the cloud
                 self._note_failure(DeviceError(f"{name}: {error}"))
 

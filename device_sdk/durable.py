@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 

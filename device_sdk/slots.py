@@ -4,6 +4,7 @@
       blobs/<sha256>[.part]           verified files, shared between releases; .part is a download
       models/<publisher>/<model>/
         state.json                    the slots and the update: the one file that switches releases
+        state.former.json             what it said before, should it be damaged
         releases/<version>-<digest>/  release.json and the chosen variant's files, linked to blobs
         starts/                       one empty file per start of a process with a release on trial
       reports/, trust/, lock, …       owned by their own modules
@@ -36,7 +37,8 @@ from device_sdk.durable import (
     write_durably,
 )
 from device_sdk.errors import DiskFullError, StoreError
-from device_sdk.records import MAX_STATE_BYTES, ModelState, Slot, dump_state, parse_state
+from device_sdk.records import ModelState, Slot
+from device_sdk.state_file import StateFile
 from ota_contract.errors import ContractError
 from ota_contract.manifest import (
     MANIFEST_NAME,
@@ -156,7 +158,8 @@ class ModelSlots:
         self.root = store.root / "models" / name.publisher / name.model
         self._releases = self.root / "releases"
         self._starts = self.root / "starts"
-        self.state_path = self.root / "state.json"
+        self.record = StateFile(self.root)
+        self.state_path = self.record.path
         make_folder(self._releases)
         make_folder(self._starts)
 
@@ -164,18 +167,9 @@ class ModelSlots:
         """What is in which slot; empty on a new device.
 
         Raises:
-            StoreError: The record cannot be read.
+            StoreError: The record cannot be read, nor the one before it.
         """
-        try:
-            data = read_bounded(self.state_path, MAX_STATE_BYTES)
-        except FileNotFoundError:
-            return ModelState()
-        except OSError as error:
-            raise StoreError(f"{self.state_path}: {error.strerror}") from error
-        try:
-            return parse_state(data)
-        except ContractError as error:
-            raise StoreError(f"{self.state_path} is damaged: {error}") from error
+        return self.record.read()
 
     def write_state(self, state: ModelState) -> None:
         """Replace the record; durable on return.
@@ -183,12 +177,7 @@ class ModelSlots:
         Raises:
             StoreError: It cannot be written, or could not be read again.
         """
-        make_folder(self.root)
-        try:
-            data = dump_state(state)
-        except ContractError as error:
-            raise StoreError(f"{self.state_path}: {error}") from error
-        write_durably(self.state_path, data)
+        self.record.write(state)
 
     def folder(self, slot: Slot) -> Path:
         """The release folder of a slot."""

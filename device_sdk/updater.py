@@ -95,6 +95,13 @@ class ModelUpdater:
         task = _Task(assignment=assignment, ref=ref, revision=policy.revision, attributes=attributes)
         return self._install(task)
 
+    def resume(self) -> None:
+        """Finish what a former process may have left: a verdict not reached, or one not cleaned up after."""
+        update = self.slots.state().update
+        if update is None or update.state is not UpdateState.LIVE_ON_TRIAL:
+            self.slots.forget_starts()
+        self.judge_trial()
+
     def judge_trial(self) -> None:
         """End a trial whose evidence is in: healthy, or back to the previous release."""
         state = self.slots.state()

@@ -84,6 +84,22 @@ def test_a_changed_timestamp_is_fetched_once(own_server: TestServer, behind: Beh
         assert asked == [200, 304]
 
 
+@pytest.mark.parametrize("etag", ['"\x9b2J"', '"a\tb"', '"' + "x" * 300 + '"', '"caf\xe9"'])
+def test_an_etag_that_could_not_be_kept_is_as_good_as_none(settled: Device, proxy: Proxy, etag: str) -> None:
+    """It is not signed: what a cache makes of it must not stop updates for good."""
+
+    def odd(reply: Reply) -> None:
+        reply.headers["ETag"] = etag
+
+    proxy.misbehave("timestamp.json", odd)
+    for _ in range(2):
+        with settled.agent() as agent:
+            sentence, failed = agent.poll_once()
+        assert not failed, sentence
+    record = json.loads((settled.store / "trust" / "record.json").read_bytes())
+    assert record["etag"] == ""
+
+
 def test_a_server_without_etags_is_still_polled(settled: Device, proxy: Proxy) -> None:
     proxy.misbehave("timestamp.json", without_etag)
     settled.clock.advance(hours=25)
@@ -222,9 +238,10 @@ def test_a_dead_server_is_a_failure_in_words_and_nothing_moves(settled: Device, 
 def test_step_never_raises_even_where_the_record_is_damaged(settled: Device, proxy: Proxy) -> None:
     settled.slots.state_path.write_bytes(b"{")
     with settled.agent() as agent:
+        told = settled.activity()["last_error"]["message"]
         settled.ticks.advance(1000)
         agent.step()
-    assert "damaged" in settled.activity()["last_error"]["message"]
+    assert "damaged" in told
     assert proxy.seen
 
 

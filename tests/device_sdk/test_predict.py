@@ -204,6 +204,8 @@ def test_nothing_installed_and_no_cloud_is_no_answer(both: Device, tmp_path: Pat
 
 def test_a_damaged_record_leaves_an_app_running_and_is_told(device: Device) -> None:
     device.slots.state_path.write_bytes(b"{")
+    assert device.predict().answered_by == "live"  # by the record before it
+    device.slots.record.former_path.write_bytes(b"")
     with pytest.raises(NoAnswerError, match=r"state\.json is damaged"):
         device.predict()
 

@@ -17,7 +17,7 @@ def self_tests_of(folder: Path) -> list[int]:
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().split(b"\0") if process.name.isdecimal() else []
             is_below = any(word.startswith(str(folder).encode()) for word in words)
-            if b"device_sdk.self_test_child" in words and is_below:
+            if is_below and any(b"device_sdk.self_test_child" in word for word in words):
                 found.append(int(process.name))
     return found
 

@@ -33,6 +33,8 @@ class ByteMatcher:
         self._base, self._target = base, target
         self._hashes: NDArray[np.uint64] | None = None
         self._places: NDArray[np.int64] | None = None
+        self._chunk = -1
+        self._hits = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def steps(self, begin: int, end: int, guess: int) -> Iterator[Step]:
         """Steps that make the target from `begin` to `end`.
@@ -88,17 +90,25 @@ class ByteMatcher:
 
     def _anchor(self, begin: int, end: int) -> tuple[int, int] | None:
         """The next place of the target with a block of the base, and where the base has it."""
-        hashes, places = self._index()
-        if not len(hashes):
-            return None
-        for first in range(begin, end - _BLOCK + 1, _CHUNK_BYTES):
-            last = min(first + _CHUNK_BYTES + _BLOCK - 1, end)
-            wanted = _hashes_of(self._target[first:last])
+        for chunk in range(begin // _CHUNK_BYTES, end // _CHUNK_BYTES + 1):
+            found, places = self._found(chunk)
+            index = int(np.searchsorted(found, begin))
+            if index < len(found):
+                at = int(found[index])
+                return (at, int(places[index])) if at + _BLOCK <= end else None
+        return None
+
+    def _found(self, chunk: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the target in a chunk that begin a block of the base, and where the base has it."""
+        if self._chunk != chunk:
+            hashes, places = self._index()
+            first = chunk * _CHUNK_BYTES
+            wanted = _hashes_of(self._target[first : first + _CHUNK_BYTES + _BLOCK - 1])
             found = np.searchsorted(hashes, wanted)
             found[found == len(hashes)] = 0
-            for offset in np.flatnonzero(hashes[found] == wanted)[:1].tolist():
-                return first + offset, int(places[found[offset]])
-        return None
+            hits = np.flatnonzero(hashes[found] == wanted) if len(hashes) else np.zeros(0, np.int64)
+            self._chunk, self._hits = chunk, (first + hits, places[found[hits]])
+        return self._hits
 
     def _backwards(self, begin: int, target: int, base: int) -> int:
         """How many bytes before a match agree, too."""

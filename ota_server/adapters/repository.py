@@ -29,6 +29,7 @@ from ota_server.adapters.publication import complete
 from ota_server.domain.expiry import LIFETIMES
 from ota_server.domain.release import TargetEntry
 from ota_server.errors import (
+    KeyFileError,
     MetadataVersionError,
     RepositoryError,
     UnknownPublisherError,
@@ -180,19 +181,26 @@ class TufRepository:
             self._publish({role: self._write_next(role, metadata) for role, metadata in changed.items()})
 
     def keep_fresh(self) -> None:
-        """Sign anew what would expire before long."""
+        """Sign anew what would expire before long; what can be signed is, whatever else cannot."""
+        failures: list[KeyFileError] = []
         with self._publishing():
-            stale = {
-                role: self._write_next(role, metadata)
-                for role in map(rollout_role, self.publishers())
-                if self._is_stale(metadata := self._folder.targets(role), LIFETIMES["ro"])
-            }
+            stale: dict[str, int] = {}
+            for role in map(rollout_role, self.publishers()):
+                metadata = self._folder.targets(role)
+                if self._is_stale(metadata, LIFETIMES["ro"]):
+                    try:
+                        stale[role] = self._write_next(role, metadata)
+                    except KeyFileError as error:
+                        # One publisher's key must not cost every device its timestamp.
+                        failures.append(error)
             if (
                 stale
                 or self._is_stale(self._folder.timestamp(), LIFETIMES["timestamp"])
                 or self._is_stale(self._folder.snapshot(), LIFETIMES["snapshot"])
             ):
                 self._publish(stale)
+        if failures:
+            raise failures[0]
 
     def complete(self) -> None:
         """Finish a ceremony's publication that a crash cut short."""

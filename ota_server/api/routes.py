@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import APIRouter, FastAPI
 
 from ota_contract import __version__
-from ota_server.api import cohorts, devices, problems, publishing, releases, rollouts
+from ota_server.api import cohorts, devices, metrics, problems, publishing, releases, rollouts
 from ota_server.api.bodies import BodyLimit
 from ota_server.operations.ports import Services
 
@@ -41,6 +41,8 @@ def build(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
     for module in (publishing, releases, devices, cohorts, rollouts):
         api.include_router(module.ROUTER)
     app.include_router(api)
+
+    metrics.install(app, services)
 
     @app.get("/healthz", tags=["operations"])
     def healthy() -> dict[str, str]:

@@ -20,6 +20,7 @@ from ota_contract.report import Report
 from ota_server.domain.access import Principal
 from ota_server.domain.release import ReleaseRecord, TargetEntry
 from ota_server.domain.rollout import ArmCounts, Rollout, RolloutState
+from ota_server.operations.signing_health import SigningHealth
 
 __all__ = [
     "Blobs",
@@ -280,7 +281,11 @@ class Repository(Protocol):
         """Replace policies; each gets the revision after its former one."""
 
     def keep_fresh(self) -> None:
-        """Sign anew what would expire before long."""
+        """Sign anew what would expire before long; what can be signed is, whatever else cannot.
+
+        Raises:
+            KeyFileError: Something could not.
+        """
 
     def complete(self) -> None:
         """Finish a ceremony's publication that a crash cut short."""
@@ -307,7 +312,7 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What operations are given: the ports and the operator's choices."""
+    """What operations are given: the ports, the operator's choices, and how signing goes."""
 
     registry: Registry
     repository: Repository
@@ -315,3 +320,4 @@ class Services:
     clock: Clock
     poll_interval_s: int
     quota_bytes: int
+    signing: SigningHealth = field(default_factory=SigningHealth)

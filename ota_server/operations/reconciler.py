@@ -47,7 +47,14 @@ def tick(services: Services) -> None:
 
 def _keep_fresh(services: Services, _: Records) -> None:
     # Inside the write transaction like every publication: another process may be publishing now.
-    services.repository.keep_fresh()
+    try:
+        services.repository.keep_fresh()
+    except Exception:
+        services.signing.failed()
+        raise
+    finally:
+        services.signing.warn(services.repository.expiries, services.clock())
+    services.signing.succeeded()
 
 
 def reconcile_model(services: Services, records: Records, name: ModelName) -> None:

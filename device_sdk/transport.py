@@ -32,6 +32,7 @@ _SUCCESS = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_RETRY_AFTER_S = 24 * 3600
 _SHORT_BODY_BYTES = 4096
+_MAX_ETAG = 256
 _RANGE_PATIENCE_S = 3600.0
 """How long a server or middlebox without ranges is given to come to its senses before a file that was
 begun is fetched whole, from its first byte."""
@@ -307,10 +308,13 @@ def _expect_file(url: str, response: urllib3.BaseHTTPResponse) -> None:
 
 
 def _answer(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:
+    etag = response.headers.get("ETag", "")
+    # An odd one is no reason to trust less, and none to fail: without one, everything is asked for anew.
+    usable = len(etag) <= _MAX_ETAG and etag.isascii() and etag.isprintable()
     return Answer(
         status=response.status,
         body=body,
-        etag=response.headers.get("ETag", "")[:256],
+        etag=etag if usable else "",
         retry_after_s=_retry_after(response),
     )
 

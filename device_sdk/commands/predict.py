@@ -80,6 +80,6 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         if path.suffix == ".json":
             return dict(json.loads(path.read_text()).items())
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, AttributeError, EOFError, RecursionError, BadZipFile) as error:
         raise ConfigError(f"{path} cannot be read as an input: {error}") from error
     return {name: array}

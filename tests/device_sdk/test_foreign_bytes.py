@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device_sdk.__main__ import main
 from device_sdk.activity import Activity, read_activity
 from device_sdk.cloud import CloudModel
 from device_sdk.config import CloudConfig, read_config
@@ -209,3 +210,12 @@ def test_numbers_and_depths_beyond_any_bound_are_errors_of_the_configuration(
     path.write_text(text if text.startswith("server") else head + text)
     with pytest.raises(ConfigError, match=r"device\.toml"):
         read_config(path)
+
+
+def test_an_input_file_too_deep_to_read_is_refused_in_one_line(
+    old_device: Device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "input.json"
+    path.write_bytes(b'{"image": ' + DEEP + b"}")
+    assert main(["predict", "--config", str(old_device.config_path), "--input", str(path)]) == 1
+    assert "cannot be read as an input" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -92,6 +93,7 @@ def test_an_etag_that_could_not_be_kept_is_as_good_as_none(settled: Device, prox
         reply.headers["ETag"] = etag
 
     proxy.misbehave("timestamp.json", odd)
+    settled.clock.advance(hours=25)
     for _ in range(2):
         with settled.agent() as agent:
             sentence, failed = agent.poll_once()

@@ -16,7 +16,13 @@ from ota_contract.delta import COPY, DIFF, END, INSERT
 from ota_contract.device import Attributes
 from ota_contract.documents import canonical_json
 from ota_contract.golden import Vector, dump_golden
-from ota_contract.inference_protocol import InferResponse, TensorValue, dump_response
+from ota_contract.inference_protocol import (
+    InferRequest,
+    InferResponse,
+    TensorValue,
+    dump_request,
+    dump_response,
+)
 from ota_contract.manifest import Delta, File, FileRole, Pieces, dump_release
 from ota_contract.names import ModelName
 from ota_contract.policy import Policy, ReleaseRef, Rule, policy_to_json
@@ -227,6 +233,7 @@ def _answers() -> Iterator[bytes]:
         TensorValue(name="half", datatype=Datatype.FP16, shape=(1,), data=[1]),
     )
     yield dump_response(InferResponse(model_name="digits", model_version="1.0.0", outputs=outputs, id="1"))
+    yield dump_request(InferRequest(inputs=outputs, id="2"))
     yield b'{"outputs":[{"name":"a","datatype":"INT64","shape":[2,2],"data":[[1,2],[3,4]]}]}'
     yield b'{"type":"about:blank","title":"Bad Request","detail":"no such model","error":"no"}'
 

@@ -6,6 +6,7 @@ itself where a value that was read does not survive being written and read again
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import lzma
@@ -31,8 +32,9 @@ from ota_contract.conditions import parse_condition
 from ota_contract.delta import MAGIC, apply_delta
 from ota_contract.device import Attributes, attributes_from, condition_attributes
 from ota_contract.documents import read_document
+from ota_contract.errors import FerryError
 from ota_contract.golden import dump_golden, parse_golden
-from ota_contract.inference_protocol import dump_response, parse_response
+from ota_contract.inference_protocol import dump_request, dump_response, parse_request, parse_response
 from ota_contract.manifest import dump_release, parse_release
 from ota_contract.patterns import MAX_SUBJECT, check_pattern
 from ota_contract.policy import parse_policy, policy_to_json
@@ -130,6 +132,9 @@ def _record(data: bytes) -> None:
 
 def _cloud(data: bytes) -> None:
     problem_of(Answer(status=400, body=data, etag="", retry_after_s=None))
+    with contextlib.suppress(FerryError):
+        request = parse_request(data)  # the reference endpoint's side of the same protocol
+        _expect_same(parse_request(dump_request(request)), request)
     response = parse_response(data)
     for value in response.outputs:
         from_value(value)

@@ -16,11 +16,13 @@ from ota_contract.inference_protocol import InferRequest, InferResponse, TensorV
 from ota_contract.manifest import (
     MILLION,
     Binding,
+    Delta,
     File,
     FileRole,
     Golden,
     Latency,
     Metrics,
+    Pieces,
     Quality,
     Release,
     Requirements,
@@ -32,6 +34,7 @@ from ota_contract.manifest import (
     VerificationStatus,
 )
 from ota_contract.names import ModelName
+from ota_contract.package_files import piece_length_bytes
 from ota_contract.policy import Policy, ReleaseRef, Rule, Strategy, Trial
 from ota_contract.preprocessing import InputSpec, Operation, Step
 from ota_contract.report import AnsweredBy, Batch, FallbackCause, Report, Transition, UpdateState, Window
@@ -108,9 +111,32 @@ def steps(draw: st.DrawFn) -> Step:
             return Step(operation=operation, folded=folded, scale=draw(floats()), offset=draw(floats()))
 
 
-def files(role: FileRole, path: st.SearchStrategy[str]) -> st.SearchStrategy[File]:
-    return st.builds(
-        File, path=path, length_bytes=st.integers(0, 2**40), sha256=sha256s(), role=st.just(role)
+@st.composite
+def files(draw: st.DrawFn, role: FileRole, path: st.SearchStrategy[str]) -> File:
+    length_bytes = draw(st.integers(0, 2**40))
+    length = piece_length_bytes(length_bytes)
+    count = -(-length_bytes // length)
+    digests = (draw(st.binary(max_size=8)) + bytes(8 * count))[: 8 * count]
+    return File(
+        path=draw(path),
+        length_bytes=length_bytes,
+        sha256=draw(sha256s()),
+        role=role,
+        pieces=draw(st.sampled_from([None, Pieces(length_bytes=length, digests=digests)])),
+    )
+
+
+@st.composite
+def deltas(draw: st.DrawFn, number: int, target: File) -> Delta:
+    return Delta(
+        file=File(
+            path=f"deltas/{number}",
+            length_bytes=draw(st.integers(0, max(0, target.length_bytes - 1))),
+            sha256=draw(sha256s()),
+            role=FileRole.DELTA,
+        ),
+        base_sha256=draw(sha256s()),
+        target_sha256=target.sha256,
     )
 
 
@@ -187,6 +213,12 @@ def releases(draw: st.DrawFn) -> Release:
     output_names = [tensor.name for tensor in outputs]
     variant_ids = draw(st.lists(names(), min_size=1, max_size=3, unique=True))
     counter = draw(st.integers(1, 2**53))
+    some = tuple(
+        draw(variants(variant_id, f"variants/{variant_id}", input_names, output_names))
+        for variant_id in variant_ids
+    )
+    by_digest = {variant.model_file.sha256: variant.model_file for variant in some}
+    made = [file for file in by_digest.values() if file.length_bytes and draw(st.booleans())]
     return Release(
         name=draw(models()),
         version=draw(versions()),
@@ -212,11 +244,9 @@ def releases(draw: st.DrawFn) -> Release:
             file=draw(files(FileRole.GOLDEN, st.just("golden/vectors.json"))),
             vectors=draw(st.integers(1, 99)),
         ),
-        variants=tuple(
-            draw(variants(variant_id, f"variants/{variant_id}", input_names, output_names))
-            for variant_id in variant_ids
-        ),
+        variants=some,
         toolchain=tuple(sorted(draw(st.dictionaries(texts(), texts(), max_size=3)).items())),
+        deltas=tuple(draw(deltas(number, file)) for number, file in enumerate(made)),
     )
 
 

@@ -17,6 +17,7 @@ from tests.fuzz.harness import Harness
 from tests.fuzz.targets import TARGETS
 
 _ROOT = Path(__file__).parents[2]
+_MOST_CHARACTERS = 20_000
 
 
 def main() -> int:
@@ -59,7 +60,8 @@ def _fuzz(arguments: argparse.Namespace, corpus: Path, findings: Path) -> int:
         )
         return 0
     found = log.find("FOUND ")
-    sys.stdout.write(f"{arguments.target}: ended with {done.returncode}\n{log[max(0, found) :][-12_000:]}\n")
+    told = log[found : found + _MOST_CHARACTERS] if found >= 0 else log[-_MOST_CHARACTERS:]
+    sys.stdout.write(f"{arguments.target}: ended with {done.returncode}\n{told}\n")
     for path in sorted(findings.glob("*-*")):  # also of a hang, which the process itself could not tell
         data = path.read_bytes()
         sys.stdout.write(f"{path.name}, {len(data)} bytes: {data.hex()}\nas text: {data!r}\n")

@@ -84,9 +84,9 @@ class Blobs:
         plan = Plan(files=len(missing), missing=distinct, marks=marks)
         if by_delta:
             ways = {file.sha256: delta for file in distinct for delta in self._ways(release, file)}
-            plan = self._if_there_is_room(replace(plan, deltas=ways), plan)
+            plan = self._if_there_is_room(replace(plan, deltas=ways), plan, files)
         else:
-            self._store.check_room(plan.needed_bytes)
+            self._store.check_room(self._needed_bytes(plan, files))
         kept = [file.sha256 for file in (*distinct, *(way.file for way in plan.deltas.values()))]
         self._store.drop_parts((*kept, *(mark.stem for mark in marks)))
         return plan
@@ -133,11 +133,18 @@ class Blobs:
                 yield delta
                 return
 
-    def _if_there_is_room(self, plan: Plan, instead: Plan) -> Plan:
+    def _needed_bytes(self, plan: Plan, files: tuple[File, ...]) -> int:
+        """Room still to be filled: less what came before, and everything twice where links cannot be made."""
+        begun = (*plan.missing, *(delta.file for delta in plan.deltas.values()))
+        here = sum(file.length_bytes - self._left(file) for file in begun)
+        copies = 0 if self._store.has_links() else sum(file.length_bytes for file in files)
+        return plan.needed_bytes - here + copies
+
+    def _if_there_is_room(self, plan: Plan, instead: Plan, files: tuple[File, ...]) -> Plan:
         try:
-            self._store.check_room(plan.needed_bytes)
+            self._store.check_room(self._needed_bytes(plan, files))
         except DiskFullError:
-            self._store.check_room(instead.needed_bytes)
+            self._store.check_room(self._needed_bytes(instead, files))
             return instead
         return plan
 

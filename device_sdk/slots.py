@@ -77,6 +77,8 @@ class Store:
         """
         self.root = root
         self.blobs = root / "blobs"
+        self.wants: dict[ModelName, frozenset[str] | None] = {}
+        """By model, digests an update that is not finished waits for; None where that is not known yet."""
         claim_folder(root)
         make_folder(self.blobs)
 
@@ -121,31 +123,60 @@ class Store:
                 f"{self.root} needs {needed_bytes} bytes and {_SPARE_BYTES} in reserve, and has {free} free"
             )
 
+    def has_links(self) -> bool:
+        """Whether a file can have two names here, so that a staged release takes no room of its own."""
+        probe, second = self.blobs / ".probe.new", self.blobs / ".probe-2.new"
+        with store_errors(self.blobs):
+            for path in (probe, second):
+                path.unlink(missing_ok=True)
+            os.close(open_private(probe, os.O_WRONLY | os.O_CREAT))
+            try:
+                second.hardlink_to(probe)
+            except OSError:
+                return False
+            finally:
+                for path in (probe, second):
+                    path.unlink(missing_ok=True)
+        return True
+
     def collect_garbage(self, names: Iterable[ModelName]) -> None:
-        """Remove what no slot needs: release folders, blobs, and what was written and never named.
+        """Remove what no slot needs and no update waits for.
+
+        That is release folders, blobs, downloads given up, and what was written and never named. Where it
+        is not known what a slot or an update needs, all blobs stay.
 
         Raises:
-            StoreError: A record or a release in a slot cannot be read, so what it needs is not known: its
-                blobs, and all others, stay.
+            StoreError: A record cannot be read, or the file system refuses.
         """
-        kept: set[str] = set()
+        needed: list[set[str] | None] = []
         for name in names:
             slots = self.model(name)
             slots.remove_unused()
-            kept |= slots.needed()
-        with store_errors(self.blobs):
-            for path in self.blobs.iterdir():
-                if path.name not in kept and path.suffix != ".part":
-                    path.unlink(missing_ok=True)
+            needed.append(slots.needed())
+        waited_for = self._waited_for()
+        known = [digests for digests in needed if digests is not None]
+        if waited_for is not None and len(known) == len(needed):
+            kept = frozenset[str]().union(*known)
+            with store_errors(self.blobs):
+                for path in self.blobs.iterdir():
+                    if path.name not in kept and path.name.partition(".")[0] not in waited_for:
+                        path.unlink(missing_ok=True)
         remove_unfinished(self.root)
 
     def drop_parts(self, keep: Iterable[str] = ()) -> None:
-        """Remove unfinished downloads other than those named by digest."""
+        """Remove unfinished downloads but those named by digest, and those another update waits for."""
+        waited_for = self._waited_for()
+        if waited_for is None:
+            return  # garbage collection comes to it when it is known
         wanted = {f"{sha256}.part" for sha256 in keep}
         with store_errors(self.blobs):
             for path in self.blobs.glob("*.part"):
-                if path.name not in wanted:
+                if path.name not in wanted and path.name.partition(".")[0] not in waited_for:
                     path.unlink(missing_ok=True)
+
+    def _waited_for(self) -> frozenset[str] | None:
+        known = [digests for digests in self.wants.values() if digests is not None]
+        return frozenset[str]().union(*known) if len(known) == len(self.wants) else None
 
 
 class ModelSlots:
@@ -196,8 +227,7 @@ class ModelSlots:
         """
         folder = self.folder(slot)
         try:
-            release = parse_release(read_bounded(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES))
-            variant = release.variant(slot.variant_id)
+            release, variant = self._manifest(slot)
             for file in files_of(release, variant):
                 if (folder / file.path).stat().st_size != file.length_bytes:
                     raise StoreError(f"{folder / file.path} has lost its content")
@@ -237,14 +267,16 @@ class ModelSlots:
             shutil.rmtree(staged, ignore_errors=True)
         return target
 
-    def needed(self) -> set[str]:
-        """Digests of the blobs the releases in the slots are made of.
-
-        Raises:
-            StoreError: A release cannot be read.
-        """
-        installed = [self.installed(slot) for slot in self._slots()]
-        return {file.sha256 for each in installed for file in files_of(each.release, each.variant)}
+    def needed(self) -> set[str] | None:
+        """Digests of what the releases in the slots are made of; None where a manifest cannot be read."""
+        digests: set[str] = set()
+        for slot in self._slots():
+            try:
+                release, variant = self._manifest(slot)
+            except (OSError, ContractError):
+                return None
+            digests.update(file.sha256 for file in files_of(release, variant))
+        return digests
 
     def remove_unused(self) -> None:
         """Remove release folders that no slot names."""
@@ -273,6 +305,10 @@ class ModelSlots:
         """A process that ends in good order did not crash: its start no longer counts."""
         with contextlib.suppress(StoreError):
             remove_durably(path)
+
+    def _manifest(self, slot: Slot) -> tuple[Release, Variant]:
+        release = parse_release(read_bounded(self.folder(slot) / MANIFEST_NAME, MAX_MANIFEST_BYTES))
+        return release, release.variant(slot.variant_id)
 
     def _slots(self) -> list[Slot]:
         state = self.state()

@@ -85,11 +85,17 @@ class ModelUpdater:
         assignment = assign(policy, attributes, live_version=live.version if live else "")
         ref = assignment.release
         if ref is None:
+            self._store.wants[self._name] = frozenset()
             return assignment.reason
         if live is not None and _holds(live, ref) and self._is_intact(live):
+            self._store.wants[self._name] = frozenset()
             self._settle(state, live, assignment)
             return f"{ref.version} is live: {assignment.reason}"
-        obstacle = self._waits(state, assignment, ref, policy.revision)
+        obstacle = self._refuses(state, assignment, ref, policy.revision)
+        if obstacle:
+            self._store.wants[self._name] = frozenset()
+            return obstacle
+        obstacle = self._waits(state, ref)
         if obstacle:
             return obstacle
         task = _Task(assignment=assignment, ref=ref, revision=policy.revision, attributes=attributes)
@@ -100,6 +106,8 @@ class ModelUpdater:
         update = self.slots.state().update
         if update is None or update.state is not UpdateState.LIVE_ON_TRIAL:
             self.slots.forget_starts()
+        if update is not None and (update.state in ACTIVE or update.retry_at is not None):
+            self._store.wants[self._name] = None
         self.judge_trial()
 
     def judge_trial(self) -> None:
@@ -161,11 +169,16 @@ class ModelUpdater:
         if slot != live or state.candidate is not None:
             self.slots.write_state(replace(state, live=slot, candidate=None))
 
-    def _waits(self, state: ModelState, assignment: Assignment, ref: ReleaseRef, revision: int) -> str:
-        """Why this release is not tried now, or an empty text."""
+    @staticmethod
+    def _refuses(state: ModelState, assignment: Assignment, ref: ReleaseRef, revision: int) -> str:
+        """Why this release is not tried again, or an empty text."""
         for refusal in state.refusals:
             if _is_refused(refusal, assignment, ref, revision):
                 return f"{ref.version} is not tried again: {refusal.reason}"
+        return ""
+
+    def _waits(self, state: ModelState, ref: ReleaseRef) -> str:
+        """Why this release is not tried yet, or an empty text."""
         update = state.update
         if (
             update is not None
@@ -205,6 +218,7 @@ class ModelUpdater:
         journal.advance(slots, UpdateState.SELF_TESTED, f"{passed} golden vectors")
         self._check_policy_again(task)
         self._activate(slot, assignment)
+        self._store.wants[self._name] = frozenset()
         return f"{slot.version} is live on trial: {assignment.reason}"
 
     def _fetch(self, release: Release, files: tuple[File, ...]) -> None:
@@ -212,6 +226,8 @@ class ModelUpdater:
         update = self.slots.state().update
         # After a failed attempt whole files only: were a delta the reason, it would be again.
         first = update is None or update.attempts == 0
+        wanted = (*files, *(delta.file for delta in release.deltas))
+        self._store.wants[self._name] = frozenset(file.sha256 for file in wanted)
         plan = self._blobs.plan(release, files, by_delta=first)
         self._journal.advance(self.slots, UpdateState.DOWNLOADING, str(plan))
         notes = self._blobs.bring(plan)
@@ -266,6 +282,7 @@ class ModelUpdater:
         )
 
     def _set_aside(self, task: _Task, end: UpdateState, reason: str) -> str:
+        self._store.wants[self._name] = frozenset()
         state = self.slots.state()
         refusal = Refusal(
             version=task.ref.version,

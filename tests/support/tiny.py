@@ -62,6 +62,8 @@ class TinyRelease:
     """It computes for ever, once it is asked anything."""
     needs_bytes: int = 0
     """It needs that much memory, once it is asked anything."""
+    other_variant_bytes: int = 0
+    """Length of a second variant, for a runtime that devices of tests do not have."""
     ram_bytes: int = 0
     runtime_version: str = ""
     label: str = ""
@@ -109,7 +111,7 @@ def write_package(folder: Path, tiny: TinyRelease) -> Release:
             file=File(path="golden.json", length_bytes=0, sha256="0" * 64, role=FileRole.GOLDEN),
             vectors=_VECTORS,
         ),
-        variants=(variant,),
+        variants=(variant, *_other_variant(folder, variant, tiny)),
         toolchain=(),
     )
     golden = _golden(folder, release, variant, tiny)
@@ -117,6 +119,16 @@ def write_package(folder: Path, tiny: TinyRelease) -> Release:
     release = replace(release, golden=Golden(file=file, vectors=_VECTORS))
     (folder / MANIFEST_NAME).write_bytes(dump_release(release))
     return release
+
+
+def _other_variant(folder: Path, variant: Variant, tiny: TinyRelease) -> tuple[Variant, ...]:
+    if not tiny.other_variant_bytes:
+        return ()
+    data = np.random.default_rng(tiny.seed + 1).bytes(tiny.other_variant_bytes)
+    file = _write(folder, "variants/tflite-fp32/model.tflite", data, FileRole.MODEL)
+    metrics = Metrics(size_bytes=file.length_bytes)
+    other = replace(variant, id="tflite-fp32", runtime=Runtime.TFLITE, files=(file,), metrics=metrics, rank=1)
+    return (other,)
 
 
 def _golden(folder: Path, release: Release, variant: Variant, tiny: TinyRelease) -> bytes:

@@ -7,6 +7,7 @@ the inputs that reached something new are kept, and the next run begins with the
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -32,7 +33,9 @@ def main() -> int:
     if arguments.input:
         Harness(TARGETS[arguments.target], weigh_every=1).check(arguments.input.read_bytes())
         return 0
-    with tempfile.TemporaryDirectory(prefix="ferry-fuzz-") as scratch:
+    memory = "/dev/shm"  # noqa: S108 - a private folder in it, for what flushes files all the time
+    fast = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ferry-fuzz-", dir=fast) as scratch:
         corpus = arguments.corpus or Path(scratch) / "corpus"
         corpus.mkdir(parents=True, exist_ok=True)
         return _fuzz(arguments, corpus, Path(scratch))
@@ -47,7 +50,8 @@ def _fuzz(arguments: argparse.Namespace, corpus: Path, findings: Path) -> int:
     }
     command = [sys.executable, "-m", "tests.fuzz.process", arguments.target]
     command += [f"--{name}={value}" for name, value in options.items()]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(findings)}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, check=False)
     log = done.stderr.decode(errors="replace")
     runs = re.search(r"number_of_executed_units: +(\d+)", log)
     coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
@@ -62,7 +66,8 @@ def _fuzz(arguments: argparse.Namespace, corpus: Path, findings: Path) -> int:
     found = log.find("FOUND ")
     told = log[found : found + _MOST_CHARACTERS] if found >= 0 else log[-_MOST_CHARACTERS:]
     sys.stdout.write(f"{arguments.target}: ended with {done.returncode}\n{told}\n")
-    for path in sorted(findings.glob("*-*")):  # also of a hang, which the process itself could not tell
+    # Also of a hang, which the process itself could not tell.
+    for path in sorted(path for path in findings.glob("*-*") if path.is_file()):
         data = path.read_bytes()
         sys.stdout.write(f"{path.name}, {len(data)} bytes: {data.hex()}\nas text: {data!r}\n")
     return 1

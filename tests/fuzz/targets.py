@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import lzma
-import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -209,10 +208,13 @@ def _expect_same(found: Any, expected: Any) -> None:
 
 
 @functools.cache
+def _scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed at the interpreter's end; the command gives its process a folder that it removes itself."""
+    return tempfile.TemporaryDirectory(prefix="ferry-fuzz-")
+
+
 def _scratch() -> Path:
-    """In memory where there is such a place."""
-    memory = Path("/dev/shm")  # noqa: S108 - a private folder in it
-    return Path(tempfile.mkdtemp(prefix="ferry-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
+    return Path(_scratch_folder().name)
 
 
 @functools.cache

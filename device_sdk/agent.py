@@ -42,7 +42,7 @@ from ota_contract.assignment import Arm
 from ota_contract.errors import UnknownFormatError
 from ota_contract.names import ModelName
 from ota_contract.policy import Policy
-from ota_contract.report import UpdateState, Window
+from ota_contract.report import Report, UpdateState, Window
 
 __all__ = ["Agent"]
 
@@ -262,21 +262,24 @@ class Agent:
             updater = self._updaters.get(report.name)
             window = report.content
             if updater is not None and isinstance(window, Window):
-                self._tally(updater, report.version, window)
+                self._tally(updater, report, window)
             self._spool.accept(path)
         for updater in self._updaters.values():
             updater.judge_trial()
 
     @staticmethod
-    def _tally(updater: ModelUpdater, version: str, window: Window) -> None:
+    def _tally(updater: ModelUpdater, report: Report, window: Window) -> None:
         state = updater.slots.state()
         update = state.update
-        if update is None or update.state is not UpdateState.LIVE_ON_TRIAL or update.version != version:
+        if update is None or update.state is not UpdateState.LIVE_ON_TRIAL:
             return
+        if update.version != report.version or update.counted == report.id:
+            return  # of another release, or counted before a crash came between this and its acceptance
         update = replace(
             update,
             inferences=update.inferences + window.inferences,
             errors=update.errors + window.errors,
+            counted=report.id,
         )
         updater.slots.write_state(replace(state, update=update))
 

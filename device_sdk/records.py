@@ -68,6 +68,8 @@ class Update:
     inferences: int = 0
     """Real inferences of the release on trial."""
     errors: int = 0
+    counted: str = ""
+    """Id of the last window of inferences that is in these numbers: a crash must not count it twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,9 @@ class Refusal:
     rollout: str
     revision: int
     reason: str
+    ended: UpdateState | None = None
+    """How its update ended; None in records that are older than this field."""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +175,7 @@ def _update_from(reader: Reader) -> Update:
         retry_at=reader.instant("retry_at") if reader.has("retry_at") else None,
         inferences=reader.integer("inferences", default=0),
         errors=reader.integer("errors", default=0),
+        counted=reader.text("counted", default=""),
     )
 
 
@@ -191,6 +197,7 @@ def _update_to_json(update: Update) -> Mapping[str, Any]:
         "retry_at": update.retry_at and format_instant(update.retry_at),
         "inferences": update.inferences,
         "errors": update.errors,
+        "counted": update.counted,
     }
 
 
@@ -201,6 +208,8 @@ def _refusal_from(reader: Reader) -> Refusal:
         rollout=reader.text("rollout", default=""),
         revision=reader.integer("revision"),
         reason=reader.text("reason", max_length=1024, default=""),
+        ended=reader.member("ended", UpdateState) if reader.has("ended") else None,
+        at=reader.instant("at") if reader.has("at") else None,
     )
 
 
@@ -212,6 +221,8 @@ def _refusal_to_json(refusal: Refusal) -> Mapping[str, Any]:
         "revision": refusal.revision,
         # Of a release with many variants, why none fits is longer than any bound on it.
         "reason": printable(refusal.reason, _MAX_REFUSAL_REASON),
+        "ended": refusal.ended and refusal.ended.value,
+        "at": refusal.at and format_instant(refusal.at),
     }
 
 

@@ -143,6 +143,8 @@ class ModelUpdater:
                     rollout=update.rollout,
                     revision=revision,
                     reason=reason,
+                    ended=UpdateState.ROLLED_BACK,
+                    at=self._clock(),
                 ),
             )
         self._journal.advance(
@@ -290,6 +292,8 @@ class ModelUpdater:
             rollout=task.assignment.rollout,
             revision=task.revision,
             reason=reason,
+            ended=end,
+            at=self._clock(),
         )
         self._journal.advance(
             self.slots,

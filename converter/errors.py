@@ -6,6 +6,7 @@ ConverterError
 ├── DataError          a data set is missing, malformed, or would make a figure meaningless
 ├── RouteError         no chain of passes leads to a variant, or a pass's packages are not installed
 ├── DeltaRefusedError  packages that no delta can lead between, or a delta that would be wrong
+├── UnsupportedOperationError  the reference evaluator does not know an operation of a Core ML model
 ├── PassError          a pass failed, ran out of time or memory, or damaged the model
 └── OutputError        the package folder cannot be written where it was asked for
 
@@ -29,6 +30,7 @@ __all__ = [
     "RecipeError",
     "RouteError",
     "SourceError",
+    "UnsupportedOperationError",
 ]
 
 
@@ -54,6 +56,15 @@ class RouteError(ConverterError):
 
 class DeltaRefusedError(ConverterError):
     """The packages are of two models, too many, or a delta between them would make another file."""
+
+
+class UnsupportedOperationError(ConverterError):
+    """A Core ML model uses what the reference evaluator does not know: nothing is proven of it."""
+
+    def __init__(self, operation: str, why: str = "not known to the reference evaluator") -> None:
+        """Name the operation, or whatever else of the model it is."""
+        self.operation = operation
+        super().__init__(f"{operation}: {why}")
 
 
 class OutputError(ConverterError):

@@ -107,8 +107,8 @@ def _pattern_steps(rule: Mapping[str, Any], times: int = 1) -> int:
     for key, value in rule.items():
         # No attribute holds lists in a list, so the elements multiply once.
         within = _MAX_ELEMENTS if key in ("$elemMatch", "$all") else times
-        # A list that is no operator's is compared with, and nothing in it obeyed.
-        parts = value if isinstance(value, list) and key.startswith("$") else [value]
+        # Any other list is compared with, and nothing in it obeyed.
+        parts = value if key in (*_GROUPS, "$all") else [value]
         steps += sum(_pattern_steps(part, within) for part in parts if isinstance(part, Mapping))
     return steps
 

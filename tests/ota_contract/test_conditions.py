@@ -287,7 +287,16 @@ def test_a_pattern_on_the_elements_of_a_list_counts_once_for_each() -> None:
             parse_condition({"tags": value})
 
 
-@pytest.mark.parametrize("value", [[{"$regex": {"a": 1}}], {"$all": [[{"$regex": 1}]]}, [[{"$regex": "("}]]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"$regex": {"a": 1}}],
+        {"$all": [[{"$regex": 1}]]},
+        [[{"$regex": "("}]],
+        {"$size": [{"$regex": 1}]},
+        {"$not": {"$not": [{"$elemMatch": {"$gt": {"$regex": 10}}}]}},
+    ],
+)
 def test_a_list_to_compare_with_is_no_rule_whatever_it_holds(value: object) -> None:
     """Found by fuzzing: what looks like a pattern in there is neither checked nor obeyed, nor counted."""
     rule = parse_condition({"tags": value})

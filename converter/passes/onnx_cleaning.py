@@ -179,7 +179,7 @@ class _Folding:
             known = self._value(training) if training else np.zeros(1)
             return bool(alone and known is not None and not known.any())
         if node.op_type == "Cast":
-            return self._types.get(node.input[0]) == attribute_of(node, "to")
+            return bool(self._types.get(node.input[0]) == attribute_of(node, "to"))
         return False
 
     def _taken_branch(self, node: Any) -> list[Any] | None:  # noqa: ANN401

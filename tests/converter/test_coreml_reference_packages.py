@@ -127,8 +127,8 @@ def test_a_condition_chooses_a_branch(tmp_path: Path) -> None:
         )
 
     package = saved(built(build, noise(3)), tmp_path)
-    assert answers(package, np.float32([1, 2, 3]))[0].tolist() == [2, 4, 6]
-    assert answers(package, np.float32([1, 2, -9]))[0].tolist() == [0, 1, -10]
+    assert answers(package, np.array([1, 2, 3], np.float32))[0].tolist() == [2, 4, 6]
+    assert answers(package, np.array([1, 2, -9], np.float32))[0].tolist() == [0, 1, -10]
 
 
 def test_a_loop_runs_until_its_condition_is_false(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_loop_runs_until_its_condition_is_false(tmp_path: Path) -> None:
         )[1]
 
     package = saved(built(build, noise(2)), tmp_path)
-    assert answers(package, np.float32([2, 4]))[0].tolist() == [2 * 27, 4 * 27]
+    assert answers(package, np.array([2, 4], np.float32))[0].tolist() == [2 * 27, 4 * 27]
 
 
 def test_a_loop_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_loop_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         )
 
     with pytest.raises(InferenceError, match="does not end in 50 rounds"):
-        answers(saved(built(build, noise(2)), tmp_path), np.float32([1, 2]))
+        answers(saved(built(build, noise(2)), tmp_path), np.array([1, 2], np.float32))
 
 
 # Rounding --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,8 @@ from ota_server.settings import Settings
 __all__ = ["create_app"]
 
 _LOG = logging.getLogger("ferry.server")
+_REPEAT = timedelta(hours=1)
+"""How often the same failure of the reconciler is logged."""
 
 
 def _utc_now() -> datetime:
@@ -82,11 +84,17 @@ def create_app(settings: Settings, *, clock: Clock = _utc_now) -> FastAPI:
 
 async def _reconcile(services: Services, tick_s: float) -> None:
     """Tick for ever; a failure is logged, and the next tick begins from the database again."""
+    said, said_at = "", services.clock()
     while tick_s > 0:
         try:
             await run_in_threadpool(tick, services)
+            said = ""
         except ServerError as error:
-            _LOG.error("the reconciler failed: %s", error)
+            # A lost key fails every turn, for days: that is one line an hour, not one in two seconds.
+            now = services.clock()
+            if str(error) != said or now - said_at >= _REPEAT:
+                _LOG.error("the reconciler failed: %s", error)
+                said, said_at = str(error), now
         except Exception:  # noqa: BLE001 - one fault must not end every rollout of every model
             _LOG.exception("the reconciler failed")
         await asyncio.sleep(tick_s)

@@ -19,14 +19,13 @@ from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from ota_contract.errors import InvalidNameError
 from ota_contract.names import publisher_role, release_target, rollout_role
 from ota_server.adapters.ceremonies import delegated_role
 from ota_server.adapters.metadata_folder import MetadataFolder
 from ota_server.adapters.online_keys import OnlineKeys
 from ota_server.adapters.publication import complete, publish_together
 from ota_server.adapters.repository import target_entries
-from ota_server.adapters.signing_requests import SigningRequest, needs_of
+from ota_server.adapters.signing_requests import SigningRequest, needs_of, printable
 from ota_server.errors import CeremonyError, MissingSignaturesError, RepositoryError, StaleRequestError
 from ota_server.operations.ports import Clock, Records, Registry
 from ota_server.settings import Secrets
@@ -159,7 +158,9 @@ def _check_releases(role: str, after: Targets, before: Metadata[Targets] | None)
         raise CeremonyError(f"{role} delegates, which a publisher cannot")
     for path, entry in target_entries(after).items():
         if known.get(path) != entry:
-            raise CeremonyError(f"{role} changes or adds {path}; releases are published, not imported")
+            raise CeremonyError(
+                f"{role} changes or adds {printable(path)}; releases are published, not imported"
+            )
 
 
 def _check_signatures(request: SigningRequest) -> None:
@@ -251,7 +252,7 @@ def _forget(request: SigningRequest, records: Records, folder: MetadataFolder) -
             continue
         try:
             signed = folder.targets(role).signed.targets
-        except (RepositoryError, InvalidNameError):
+        except RepositoryError:
             continue
         for record in records.releases.all():
             if publisher_role(record.name.publisher) != role:

@@ -12,7 +12,7 @@ from tuf.api.metadata import Root, Targets
 
 from ota_contract.documents import format_instant
 from ota_server.adapters.repository import target_entries
-from ota_server.adapters.signing_requests import SigningRequest, needs_of
+from ota_server.adapters.signing_requests import SigningRequest, needs_of, printable
 
 __all__ = ["describe", "in_words"]
 
@@ -52,7 +52,7 @@ def in_words(request: SigningRequest) -> list[str]:
         signed = f"signed by {_ids(need.signed)}" if need.signed else "signed by nobody yet"
         state = f"{need.missing} missing" if need.missing else "complete"
         lines.append(f"  {need.role}: {need.threshold} of {need.by} ({_ids(need.keys)}); {signed}; {state}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _changes(request: SigningRequest) -> list[str]:

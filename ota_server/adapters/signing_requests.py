@@ -33,6 +33,7 @@ __all__ = [
     "merge_requests",
     "needs_of",
     "parse_request",
+    "printable",
     "sign_request",
 ]
 
@@ -95,6 +96,11 @@ class Need:
         return max(0, self.threshold - len(self.signed))
 
 
+def printable(text: str) -> str:
+    """Text of an untrusted request as a terminal may show it: no control characters, no changed direction."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def needs_of(request: SigningRequest) -> list[Need]:
     """What has to be signed by whom, and who has.
 
@@ -114,7 +120,7 @@ def needs_of(request: SigningRequest) -> list[Need]:
             if not any((it.role, it.keys, it.threshold) == (role, need.keys, need.threshold) for it in needs):
                 needs.append(need)
     except (TufError, SecurityError, ValueError, TypeError) as error:
-        raise CeremonyError(f"the request is inconsistent: {error}") from error
+        raise CeremonyError(f"the request is inconsistent: {printable(str(error))}") from error
     return needs
 
 
@@ -152,7 +158,9 @@ def check_lineage(request: SigningRequest, trusted: Metadata[Root] | None = None
             if role != "targets":
                 request.current["targets"].verify_delegate(role, metadata)
     except (TufError, SecurityError, ValueError, TypeError) as error:
-        raise CeremonyError(f"what the request says is published was never signed: {error}") from error
+        raise CeremonyError(
+            f"what the request says is published was never signed: {printable(str(error))}"
+        ) from error
     if trusted is not None and all(root.signed != trusted.signed for root in request.roots):
         raise CeremonyError(
             "the roots in the request do not go back to the trusted one: it is not from your repository"
@@ -244,7 +252,7 @@ def parse_request(data: bytes) -> SigningRequest:
             },
         )
     except (ContractError, TufError, SecurityError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CeremonyError(f"this is not a signing request: {error}") from error
+        raise CeremonyError(f"this is not a signing request: {printable(str(error))}") from error
     if "targets" not in request.current or not request.next:
         raise CeremonyError(
             "this is not a signing request: it lacks what is published, or what is to be signed"

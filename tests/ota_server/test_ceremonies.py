@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -740,6 +745,43 @@ def test_a_request_says_in_words_what_is_signed(three: Table) -> None:
     assert document["signed"] == ["root"]
     assert [need["missing"] for need in document["needs"]] == [1, 2]
     assert document["complete"] is False
+
+
+def escapes(document: Any) -> None:
+    """What a terminal would obey: erase the line above, and write from right to left."""
+    signed = document["next"]["pub-vision"]["signed"]
+    signed["targets"]["rel/\x1b[1A\x1b[2K\u202evision"] = {"length": 1, "hashes": {"sha256": "0" * 64}}
+
+
+def test_a_request_cannot_command_the_terminal_that_shows_it(table: Table) -> None:
+    request = edited(table.prepare("rotate", "pub-vision", "--in", table.new("vision-2")[1]), escapes)
+    words = ferry("keys", "show", request).ok().out
+    assert "CHANGES OR ADDS rel/" in words
+    assert all(letter.isprintable() or letter == "\n" for letter in words)
+    said = table.bring_in(request).refused("published, not imported")
+    assert said.err.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize(("answer", "signs"), [("y", True), ("n", False), ("", False)])
+def test_at_a_terminal_whoever_signs_is_asked(answer: str, signs: bool, table: Table) -> None:  # noqa: FBT001
+    request = table.prepare("renew", "root")
+    before = request.read_bytes()
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "ferry_cli", "keys", "sign", request, "--key", table.offline("root-1")]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        while b"sign this? [y/N] " not in shown:
+            shown += os.read(master, 4096)
+        assert b"root 1 \xe2\x86\x92 2" in shown
+        assert request.read_bytes() == before
+        os.write(master, f"{answer}\n".encode())
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while os.read(master, 4096):
+                pass
+        assert process.wait(60) == (0 if signs else 1)
+    os.close(master)
+    assert (request.read_bytes() != before) is signs
 
 
 # Parsing

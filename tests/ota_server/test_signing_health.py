@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from ota_server.app import create_app
+from ota_server.app import _reconcile, create_app
 from ota_server.domain.expiry import LIFETIMES, WARN_WITHIN, expiry_warning, lifetime_of
 from ota_server.errors import KeyFileError
 from ota_server.operations.ports import Services
@@ -123,6 +124,33 @@ def test_one_publishers_key_does_not_cost_every_device_its_timestamp(
         tick(services)
     after = versions(bench.data)
     assert {role for role in after if after[role] > before[role]} == {"timestamp", "snapshot", "ro-vision"}
+
+
+def test_a_failure_of_every_turn_is_one_line_an_hour(
+    server: tuple[Services, TestClient], bench: Bench, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    services, _ = server
+    (bench.data / "keys" / "ro-audio.pem").unlink()
+    clock.advance(days=16)
+
+    async def fail(times: int) -> None:
+        before = services.signing.failures
+        while services.signing.failures < before + times:  # noqa: ASYNC110 - the reconciler tells nobody
+            await asyncio.sleep(0)
+
+    async def turns() -> None:
+        reconciler = asyncio.create_task(_reconcile(services, 0.001))
+        await fail(5)
+        clock.advance(hours=1)
+        await fail(5)
+        reconciler.cancel()
+        await asyncio.gather(reconciler, return_exceptions=True)
+
+    with caplog.at_level(logging.ERROR, logger="ferry.server"):
+        asyncio.run(turns())
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(lines) == 2
+    assert all("the key of ro-audio" in line for line in lines)
 
 
 def test_the_log_warns_once_a_day_of_what_only_people_can_renew(

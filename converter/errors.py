@@ -5,6 +5,7 @@ ConverterError
 ├── SourceError        the source model is missing, unreadable, or could run code when opened
 ├── DataError          a data set is missing, malformed, or would make a figure meaningless
 ├── RouteError         no chain of passes leads to a variant, or a pass's packages are not installed
+│   └── OperatorRefusedError  a pass cannot convert an operator of the source, or this use of it
 ├── DeltaRefusedError  packages that no delta can lead between, or a delta that would be wrong
 ├── UnsupportedOperationError  the reference evaluator does not know an operation of a Core ML model
 ├── PassError          a pass failed, ran out of time or memory, or damaged the model
@@ -24,6 +25,7 @@ __all__ = [
     "ConverterError",
     "DataError",
     "DeltaRefusedError",
+    "OperatorRefusedError",
     "OutputError",
     "PassError",
     "Reason",
@@ -52,6 +54,10 @@ class DataError(ConverterError):
 
 class RouteError(ConverterError):
     """There is no way from the source to a variant with what is installed here."""
+
+
+class OperatorRefusedError(RouteError):
+    """An operator, or a use of one, has no equal in the target; the message names it."""
 
 
 class DeltaRefusedError(ConverterError):

@@ -149,6 +149,15 @@ PASSES: tuple[Pass, ...] = (
         params={"minimum_deployment_target": "iOS16"},
         hides=("torch",),  # coremltools imports it eagerly: seconds, and hundreds of megabytes
     ),
+    Pass(
+        id="onnx_to_coreml",
+        source=_ONNX,
+        target=_COREML,
+        needs=("onnx", "coremltools"),
+        reason="an importer of our own onto coremltools' builder, which has no ONNX frontend any more",
+        params={"minimum_deployment_target": "iOS16"},
+        hides=("tensorflow", "torch", "sklearn"),
+    ),
 )
 
 

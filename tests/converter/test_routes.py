@@ -45,6 +45,14 @@ def test_a_source_that_leads_nowhere_near_a_variant_is_refused() -> None:
         route_to(node_of(target), start=source_node(Framework.ONNX))
 
 
+def test_core_ml_comes_from_the_source_where_it_can_and_through_onnx_else() -> None:
+    target = node_of(Target(runtime=Runtime.COREML, precision=Precision.FP16))
+    assert [step.id for step in route_to(target, start=KERAS)] == ["keras_to_coreml"]
+    (other,) = other_routes(target, start=KERAS)
+    assert [step.id for step in other] == ["keras_to_onnx", "onnx_to_coreml"]
+    assert [step.id for step in route_to(target, start=ONNX_SOURCE)] == ["onnx_to_onnx", "onnx_to_coreml"]
+
+
 def test_shared_passes_run_once_and_first() -> None:
     targets = [
         Target(runtime=Runtime.ONNX, precision=precision) for precision in (Precision.INT8, Precision.FP32)

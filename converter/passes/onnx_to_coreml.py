@@ -1,0 +1,83 @@
+"""ONNX → Core ML, FP16 mlpackage, through the importer in `converter.onnx_to_mil`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import onnx
+
+from converter.errors import RecipeError
+from converter.jobs import Job
+from converter.onnx_to_mil.importing import program_of
+from converter.passes.coreml_file import canonical, check_constants, input_type
+from converter.passes.onnx_cleaning import folded, with_input_shapes
+from converter.recipe import InputPlan, Recipe
+from ota_contract.tensors import DYNAMIC, Datatype
+
+__all__ = ["built", "run"]
+
+_WHOLE = (Datatype.INT32, Datatype.INT64, Datatype.INT16, Datatype.INT8, Datatype.UINT16)
+
+
+def run(job: Job) -> Mapping[str, Any]:
+    """Write `<model>.mlpackage`; the facts describe it."""
+    recipe = job.recipe()
+    model = onnx.load(job.inputs["model"])
+    with_input_shapes(model, {plan.tensor.name: _shape(plan, recipe) for plan in recipe.inputs})
+    target = getattr(ct.target, str(job.params["minimum_deployment_target"]))
+    made = built(
+        model, [_input(plan) for plan in recipe.inputs], target=target, precision=ct.precision.FLOAT16
+    )
+    operators, halves, constants = check_constants(job, made)
+    package = job.out / f"{recipe.name.model}.mlpackage"
+    made.save(str(package))
+    names = [tensor.name for tensor in recipe.outputs]
+    canonical(package, [item.name for item in model.graph.output])
+    return {
+        "inputs": {plan.tensor.name: plan.tensor.name for plan in recipe.inputs},
+        "outputs": {name: name for name in names},
+        "operators": operators,
+        "constants": constants,
+        "constants_half": halves,
+        "minimum_deployment_target": job.params["minimum_deployment_target"],
+    }
+
+
+def built(model: Any, inputs: Sequence[Any], *, target: Any, precision: Any) -> Any:  # noqa: ANN401
+    """The Core ML model of an ONNX model whose inputs have fixed shapes.
+
+    Raises:
+        OperatorRefusedError: An operator, or a use of one, that is not known.
+    """
+    program = program_of(folded(model), opset_version=target)
+    return ct.convert(
+        program,
+        source="milinternal",
+        convert_to="mlprogram",
+        inputs=list(inputs),
+        minimum_deployment_target=target,
+        compute_precision=precision,
+        skip_model_load=True,
+    )
+
+
+def _input(plan: InputPlan) -> Any:  # noqa: ANN401 - coremltools is untyped
+    """As for every source, but whole numbers stay whole: as half floats they would round from 2,049 on."""
+    tensor = plan.tensor
+    if tensor.datatype in _WHOLE:
+        shape = tuple(1 if length < 0 else length for length in tensor.shape)
+        return ct.TensorType(name=tensor.name, shape=shape, dtype=np.int32)
+    return input_type(plan)
+
+
+def _shape(plan: InputPlan, recipe: Recipe) -> tuple[int, ...]:
+    shape = plan.tensor.shape
+    if DYNAMIC in shape[1:]:
+        raise RecipeError(
+            f"{recipe.shown}: a Core ML variant has fixed shapes, and {plan.tensor.name} is {list(shape)}; "
+            "give every dimension but the first a length"
+        )
+    return (1, *shape[1:]) if shape[:1] == (DYNAMIC,) else shape

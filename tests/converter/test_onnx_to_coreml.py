@@ -1,0 +1,182 @@
+"""ONNX models become Core ML programs that answer the same, in the reference evaluator of MIL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from converter.coreml_reference.runtime import load as load_coreml
+from edge_runtime.loading import load
+from edge_runtime.package import open_package
+from tests.converter.conftest import Ferry
+from tests.converter.onnx_models import (
+    CLASSES,
+    Graph,
+    answers,
+    cnn,
+    encoder,
+    mlp,
+    mobile,
+    recurrent,
+    write_case,
+)
+from tests.packages import REPOSITORY, made_once
+
+CHANCE = np.random.default_rng(17)
+IMAGES = CHANCE.integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
+SCALED = (IMAGES.astype(np.float32) * np.float32(1 / 64) - 2).transpose(0, 3, 1, 2)
+BY_CONVERTER = '{ operation = "affine", scale = 0.015625, offset = -2.0, by = "converter" }'
+AGREEMENT = 4e-6
+
+
+def _stateful(kind: str, direction: str) -> Any:
+    """Initial states, and the last state as an output."""
+    graph = Graph({"x": (6, 1, 3)})
+    both, gates = (2 if direction == "bidirectional" else 1), {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * 4
+    weights = graph.weight(both, gates, 3, scale=0.7), graph.weight(both, gates, 4, scale=0.7)
+    states = [graph.weight(both, 1, 4, scale=1.0) for _ in range(2 if kind == "LSTM" else 1)]
+    graph.add(kind, "x", *weights, "", "", *states, hidden_size=4, direction=direction, outputs=2)
+    last = graph.nodes[-1].output[1]
+    return graph.model({"y": (last, (both, 1, 4))})
+
+
+def _two_answers() -> Any:
+    """An answer that is an input of another node, one that is a constant's sum, and one that is a Split's."""
+    graph = Graph({"x": (1, 6)})
+    hidden = graph.add("Relu", "x")
+    graph.add("Split", hidden, graph.constant(np.array([2, 4])), axis=1, outputs=2)
+    left, right = graph.nodes[-1].output
+    return graph.model({"a": (hidden, (1, 6)), "b": (right, (1, 4)), "c": (left, (1, 2))})
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "cnn": partial(cnn, 1),
+    "cnn-any-batch": cnn,
+    "cnn-opset-13": partial(cnn, 1, opset=13),
+    "mobile": mobile,
+    "mlp": mlp,
+    "mlp-opset-21": partial(mlp, opset=21),
+    "encoder": encoder,
+    **{
+        f"{kind}-{direction}": partial(recurrent, kind, direction)
+        for kind in ("LSTM", "GRU", "RNN")
+        for direction in ("forward", "reverse", "bidirectional")
+    },
+    **{f"{kind}-states": partial(_stateful, kind, "bidirectional") for kind in ("LSTM", "GRU", "RNN")},
+    "answers": _two_answers,
+}
+EXPORTED = (
+    "keras-attention",
+    "keras-bidirectional",
+    "keras-convolution",
+    "keras-gru",
+    "keras-lstm",
+    "sklearn-mlp",
+)
+REFUSED = {
+    "keras-loop": "cannot convert to Core ML: op Loop (1 node: ",
+    "sklearn-logistic": "cannot convert to Core ML: op ai.onnx.ml.LinearClassifier (1 node: ",
+}
+
+
+@pytest.fixture(scope="session")
+def converted(session: Path) -> Path:
+    """Every model above with its inputs, and what its Core ML program answers."""
+    with made_once(session, "coreml-of-onnx") as (folder, there):
+        if not there:
+            folder.mkdir()
+            for name, make in MODELS.items():
+                _write(folder / f"{name}.onnx", make())
+            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+            for script in ("exported_models", "coreml_answers"):
+                command = [sys.executable, "-m", f"tests.converter.{script}", str(folder)]
+                subprocess.run(command, check=True, capture_output=True, env=environment, cwd=REPOSITORY)
+    return folder
+
+
+def _write(path: Path, model: Any) -> None:
+    onnx.save(model, path)
+    item = model.graph.input[0]
+    shape = [dim.dim_value or 1 for dim in item.type.tensor_type.shape.dim]
+    chance = np.random.default_rng(len(path.stem))
+    whole = item.type.tensor_type.elem_type == onnx.TensorProto.INT64
+    x = chance.integers(0, 11, shape) if whole else chance.normal(0, 1, shape).astype(np.float32)
+    inputs: dict[str, Any] = {item.name: x}
+    np.savez(path.with_suffix(".inputs.npz"), **inputs)
+    np.savez(path.with_suffix(".expected.npz"), *answers(model, {item.name: x}))
+
+
+@pytest.mark.parametrize("name", [*MODELS, *EXPORTED])
+def test_a_program_answers_as_its_source(converted: Path, name: str) -> None:
+    """The source's own framework beside MIL in FP32; unequal dimensions, both directions, initial states."""
+    with np.load(converted / f"{name}.expected.npz") as archive:
+        expected = [archive[key] for key in archive.files]
+    with np.load(converted / f"{name}.outputs.npz") as archive:
+        got = [archive[key] for key in archive.files]
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        assert one.shape == other.shape
+        assert np.abs(one - other).max() <= AGREEMENT
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_equal_is_refused_by_name(converted: Path, name: str) -> None:
+    assert (converted / f"{name}.refusal.txt").read_text().startswith(REFUSED[name])
+    assert not (converted / f"{name}.outputs.npz").exists()
+
+
+def test_an_image_model_becomes_a_core_ml_package(ferry: Ferry, tmp_path: Path) -> None:
+    """The whole way: pixels in NHWC, channels first inside, half floats; run twice, the same bytes."""
+    every = [("onnx", "fp32"), ("onnx", "int8"), ("coreml", "fp16")]
+    for name, variants in (("package", every), ("again", every[2:])):
+        recipe = write_case(
+            tmp_path / "case",
+            cnn(),
+            IMAGES,
+            fed=SCALED,
+            shape=(-1, 8, 6, 3),
+            datatype="UINT8",
+            layout="NHWC",
+            source='layout = "NCHW"',
+            preprocessing=BY_CONVERTER,
+            variants=variants,
+            max_drop=0.2,
+        )
+        done = ferry("convert", recipe, "-o", name)
+        assert done.code == 0, done.err
+    folder = tmp_path / "package"
+    release, _ = open_package(folder)
+    assert {variant.id for variant in release.variants} == {"onnx-fp32", "onnx-int8", "coreml-fp16"}
+    program = load_coreml(release, release.variant("coreml-fp16"), folder, 1)
+    device = load(release, release.variant("onnx-fp32"), folder)
+    for row in range(4):
+        pixels = {"x": IMAGES[row : row + 1]}
+        np.testing.assert_allclose(program.run(pixels)["y"], device.run(pixels)["y"], atol=5e-3)
+    for file in release.variant("coreml-fp16").files:
+        assert (folder / file.path).read_bytes() == (tmp_path / "again" / file.path).read_bytes()
+
+
+def test_an_operator_core_ml_lacks_ends_the_conversion_in_one_line(ferry: Ferry, tmp_path: Path) -> None:
+    graph = Graph({"x": ("n", 7)})
+    scores = graph.add("Gemm", "x", graph.weight(7, CLASSES))
+    table = np.random.default_rng(1).normal(0, 1, (60, 7)).astype(np.float32)
+    recipe = write_case(tmp_path / "case", mlp(), table, shape=(-1, 7), variants=[("coreml", "fp16")])
+    square = graph.add("Reshape", scores, graph.constant(np.array([-1, 2, 2])))
+    extra = graph.add("Unsqueeze", graph.add("Det", square), graph.constant(np.array([1])))
+    odd = graph.model({"y": (graph.add("Add", scores, extra), ("n", CLASSES))})
+    onnx.save(odd, tmp_path / "case" / "model.onnx")
+    done = ferry("convert", recipe, "-o", "package")
+    assert done.code == 1
+    lines = [line for line in done.err.splitlines() if not line.startswith("[")]
+    assert len(lines) == 1
+    assert "cannot convert to Core ML: op Det (1 node: n" in lines[0]
+    assert not (tmp_path / "package").exists()

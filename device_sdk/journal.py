@@ -41,6 +41,7 @@ class Journal:
         """Begin an update, or take up one that was interrupted."""
         state = slots.state()
         before = state.update
+        check_transition(None if before is None else before.state, UpdateState.OFFERED)
         again = before is not None and before.manifest_sha256 == ref.manifest_sha256
         resumed = again and before is not None and before.state in _WAITING
         update = Update(

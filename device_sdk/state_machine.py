@@ -11,18 +11,21 @@ __all__ = ["ACTIVE", "TRANSITIONS", "check_transition"]
 
 TRANSITIONS: Mapping[UpdateState | None, frozenset[UpdateState]] = {
     None: frozenset({UpdateState.OFFERED}),
-    UpdateState.OFFERED: frozenset({UpdateState.DOWNLOADING, UpdateState.INCOMPATIBLE, UpdateState.FAILED}),
-    UpdateState.DOWNLOADING: frozenset({UpdateState.VERIFIED, UpdateState.FAILED}),
-    UpdateState.VERIFIED: frozenset({UpdateState.STAGED, UpdateState.FAILED}),
-    UpdateState.STAGED: frozenset({UpdateState.SELF_TESTED, UpdateState.FAILED}),
-    UpdateState.SELF_TESTED: frozenset({UpdateState.LIVE_ON_TRIAL, UpdateState.FAILED}),
-    UpdateState.LIVE_ON_TRIAL: frozenset({UpdateState.HEALTHY, UpdateState.ROLLED_BACK}),
-    UpdateState.HEALTHY: frozenset(),
-    UpdateState.ROLLED_BACK: frozenset(),
-    UpdateState.INCOMPATIBLE: frozenset(),
-    UpdateState.FAILED: frozenset(),
+    UpdateState.OFFERED: frozenset(
+        {UpdateState.OFFERED, UpdateState.DOWNLOADING, UpdateState.INCOMPATIBLE, UpdateState.FAILED}
+    ),
+    UpdateState.DOWNLOADING: frozenset({UpdateState.OFFERED, UpdateState.VERIFIED, UpdateState.FAILED}),
+    UpdateState.VERIFIED: frozenset({UpdateState.OFFERED, UpdateState.STAGED, UpdateState.FAILED}),
+    UpdateState.STAGED: frozenset({UpdateState.OFFERED, UpdateState.SELF_TESTED, UpdateState.FAILED}),
+    UpdateState.SELF_TESTED: frozenset({UpdateState.OFFERED, UpdateState.LIVE_ON_TRIAL, UpdateState.FAILED}),
+    UpdateState.LIVE_ON_TRIAL: frozenset({UpdateState.OFFERED, UpdateState.HEALTHY, UpdateState.ROLLED_BACK}),
+    UpdateState.HEALTHY: frozenset({UpdateState.OFFERED}),
+    UpdateState.ROLLED_BACK: frozenset({UpdateState.OFFERED}),
+    UpdateState.INCOMPATIBLE: frozenset({UpdateState.OFFERED}),
+    UpdateState.FAILED: frozenset({UpdateState.OFFERED}),
 }
-"""Any state may also be left for OFFERED: the policy has the last word, also over a trial."""
+"""OFFERED may follow on any state: the policy has the last word, also over a trial, and what was broken off
+begins anew from there."""
 
 ACTIVE = frozenset(
     {
@@ -43,5 +46,5 @@ def check_transition(before: UpdateState | None, after: UpdateState) -> None:
     Raises:
         DeviceError: A programming error; nothing was recorded.
     """
-    if after is not UpdateState.OFFERED and after not in TRANSITIONS[before]:
+    if after not in TRANSITIONS[before]:
         raise DeviceError(f"no update goes from {before and before.value} to {after.value}")

@@ -121,36 +121,47 @@ class ModelUpdater:
         if starts > trial.max_starts:
             self.roll_back(f"{starts} starts during trial without becoming healthy: a crash loop")
         elif update.inferences >= trial.inferences:
-            if update.errors * MILLION > trial.max_error_ppm * update.inferences:
-                self.roll_back(f"{update.errors} errors in {update.inferences} inferences during trial")
-            else:
+            if update.errors * MILLION <= trial.max_error_ppm * update.inferences:
                 reason = f"{update.inferences} inferences, {update.errors} errors"
                 self._journal.advance(self.slots, UpdateState.HEALTHY, reason)
                 self.slots.forget_starts()
+            elif state.previous is not None:
+                self.roll_back(f"{update.errors} errors in {update.inferences} inferences during trial")
+            # Else it stays on trial: an answer now and then is better than none, and the server is told.
 
     def roll_back(self, reason: str) -> None:
-        """Return to the previous release in one durable step, and remember not to try this one again."""
+        """Return to the previous release in one durable step, and remember not to try this one again.
+
+        Without one to return to nothing is live, so that the app can start; then it is tried again, later
+        each time: power that comes and goes looks like a crash loop, too, and must not take a device its
+        only release for good.
+        """
         state = self.slots.state()
         update = state.update
-        revision = self._trust.record.revisions.get(str(self._name), 0)
+        if update is None:
+            return
+        attempts, retry_at = update.attempts, None
         refusals = state.refusals
-        if update is not None:
-            refusals = _with_refusal(
-                refusals,
-                Refusal(
-                    version=update.version,
-                    manifest_sha256=update.manifest_sha256,
-                    rollout=update.rollout,
-                    revision=revision,
-                    reason=reason,
-                    ended=UpdateState.ROLLED_BACK,
-                    at=self._clock(),
-                ),
+        if state.previous is None:
+            attempts, retry_at = attempts + 1, self._retry_at(attempts)
+            self._store.wants[self._name] = None
+        else:
+            refusal = Refusal(
+                version=update.version,
+                manifest_sha256=update.manifest_sha256,
+                rollout=update.rollout,
+                revision=self._trust.record.revisions.get(str(self._name), 0),
+                reason=reason,
+                ended=UpdateState.ROLLED_BACK,
+                at=self._clock(),
             )
+            refusals = _with_refusal(refusals, refusal)
         self._journal.advance(
             self.slots,
             UpdateState.ROLLED_BACK,
             reason,
+            attempts=attempts,
+            retry_at=retry_at,
             slots_after=replace(state, live=state.previous, previous=None, candidate=None, refusals=refusals),
         )
         self.slots.forget_starts()
@@ -310,16 +321,20 @@ class ModelUpdater:
         state = self.slots.state()
         if state.update is None or state.update.state not in ACTIVE:
             return  # the offer itself could not be written: the record is of an older update, and stays
-        attempts = state.update.attempts + 1
-        wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
+        attempts = state.update.attempts
         self._journal.advance(
             self.slots,
             UpdateState.FAILED,
             str(error),
-            attempts=attempts,
-            retry_at=self._clock() + timedelta(seconds=wait),
+            attempts=attempts + 1,
+            retry_at=self._retry_at(attempts),
             slots_after=replace(state, candidate=None),
         )
+
+    def _retry_at(self, attempts: int) -> datetime:
+        """When to try again after that many failures before this one."""
+        wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(attempts, 16))
+        return self._clock() + timedelta(seconds=wait)
 
 
 def _holds(slot: Slot, ref: ReleaseRef) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from device_sdk.agent import Agent
-from device_sdk.errors import DeviceError
+from device_sdk.errors import DeviceError, NoAnswerError
 from device_sdk.ferry import Ferry
 from device_sdk.model import Model
 from device_sdk.state_machine import TRANSITIONS, check_transition
@@ -167,11 +169,66 @@ def test_an_update_without_an_end_is_replaced_by_a_newer_policy(
 def test_the_table_of_transitions_is_closed() -> None:
     for before in (None, *UpdateState):
         for after in UpdateState:
-            if after is UpdateState.OFFERED or after in TRANSITIONS[before]:
+            if after in TRANSITIONS[before]:
                 check_transition(before, after)
             else:
                 with pytest.raises(DeviceError):
                     check_transition(before, after)
+
+
+def test_the_table_in_the_documentation_is_this_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "device.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| .* \|(.*)\|$", text.partition("## States of an update")[2], re.MULTILINE)
+    told = {state: set(after.replace(",", " ").split()) for state, after in rows if state != "state"}
+    assert told == {
+        state.value: {after.value for after in TRANSITIONS[state] if after is not UpdateState.OFFERED}
+        for state in UpdateState
+    }
+    assert all(UpdateState.OFFERED in after for after in TRANSITIONS.values())
+
+
+@pytest.fixture
+def first(own_server: TestServer, behind: Behind) -> Device:
+    """Its first release is live on trial, and there is nothing before it."""
+    own_server.publish(BAD)
+    complete(own_server, "1.2.0")
+    device = behind(own_server)
+    device.clock.now = own_server.clock()
+    device.poll()
+    assert (device.live, device.state.previous) == ("1.2.0", None)
+    return device
+
+
+def test_a_crash_loop_of_the_only_release_lets_the_app_start_and_is_tried_again(first: Device) -> None:
+    """Four power cuts look like one: they must not leave a device without a model for good."""
+    for attempt in range(1, 4):
+        for _ in range(4):
+            first.slots.note_start()
+        with first.agent() as agent:
+            assert (first.live, first.update) == (None, "rolled_back")
+            assert first.state.refusals == ()
+            assert "next attempt at" in agent.poll()
+            first.clock.advance(seconds=10 * 2**attempt)
+            agent.poll()
+        update = first.state.update
+        assert update is not None
+        assert (first.live, update.state.value, update.attempts) == ("1.2.0", "live_on_trial", attempt)
+    assert first.predict().answered_by == "live"
+
+
+def test_errors_do_not_take_the_only_release(first: Device) -> None:
+    with Ferry(first.config, start_agent=False) as ferry:
+        bright = image()
+        bright[0, 0, 0, 0] = 255
+        for _ in range(10):
+            with pytest.raises(NoAnswerError):
+                ferry.model("vision/digits").predict({"image": bright})
+    with first.agent() as agent:
+        agent._take_windows()
+    assert (first.live, first.update) == ("1.2.0", "live_on_trial")
+    assert first.predict().answered_by == "live"
+    judge(first, good=10)
+    assert first.update == "healthy"
 
 
 def test_an_agent_judges_while_an_app_in_its_process_predicts(on_trial: Device) -> None:

@@ -767,7 +767,8 @@ def test_at_a_terminal_whoever_signs_is_asked(answer: str, signs: bool, table: T
     request = table.prepare("renew", "root")
     before = request.read_bytes()
     master, slave = pty.openpty()
-    command = [sys.executable, "-m", "ferry_cli", "keys", "sign", request, "--key", table.offline("root-1")]
+    sign = ["keys", "sign", str(request), "--key", str(table.offline("root-1"))]
+    command = [sys.executable, "-m", "ferry_cli", *sign]
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
         os.close(slave)
         shown = b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -48,7 +47,6 @@ __all__ = [
     "golden_file",
     "judged",
     "measured",
-    "runs_here",
 ]
 
 _GOLDEN_PATH = "golden.json"
@@ -76,11 +74,6 @@ class Made:
         if runtime is None:
             raise ConverterError(f"{self.node.id} is a source, not a variant")
         return runtime
-
-
-def runs_here(runtime: Runtime) -> bool:
-    """Whether variants of a runtime can be run, and so verified, on this machine."""
-    return runtime is not Runtime.COREML or platform.system() == "Darwin"
 
 
 def created_at(source: Path, environment: Mapping[str, str]) -> datetime:
@@ -124,7 +117,7 @@ def add_variant(made: Made, package: Path) -> Variant:
         inputs=_bindings(made.facts["inputs"]),
         outputs=_bindings(made.facts["outputs"]),
         metrics=Metrics(size_bytes=_size(files)),
-        verification=Verification(status=VerificationStatus.NOT_RUN, how=_why_not_run()),
+        verification=Verification(status=VerificationStatus.NOT_RUN, how="nothing was compared"),
         tolerances=tuple(
             Tolerance(output=name, max_abs=tolerance_for(made.node.precision, None))
             for name in made.facts["outputs"]
@@ -171,9 +164,12 @@ def judged(
         findings: What running it showed.
         recipe: Holds the goal.
         sets: What it was judged on.
-        where: The runtime with its version.
+        where: The runtime with its version, or what stood in for it.
         isa: The instruction set it ran on.
     """
+    if findings.not_run:
+        how = _shortened(f"nothing was compared: {where} refuses {findings.not_run}")
+        return replace(variant, verification=Verification(status=VerificationStatus.NOT_RUN, how=how))
     precision = Precision(variant.precision)
     why = verdict(findings, precision, max_drop=recipe.goal.max_drop)
     how = why or (
@@ -189,7 +185,7 @@ def judged(
         ),
         verification=Verification(
             status=status,
-            how=" ".join(how.split())[:_HOW_LENGTH],
+            how=_shortened(how),
             host_isa=isa,
             max_abs_error=None if worst is None else float(f"{worst:.3g}"),
         ),
@@ -238,6 +234,11 @@ def _quality(findings: Findings, recipe: Recipe, sets: Datasets) -> Quality:
     )
 
 
+def _shortened(text: str) -> str:
+    """One line that a manifest has room for."""
+    return " ".join(text.split())[:_HOW_LENGTH]
+
+
 def _files(folder: Path, package: Path) -> Iterable[File]:
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
@@ -256,7 +257,3 @@ def _bindings(names: Mapping[str, str]) -> tuple[Binding, ...]:
 
 def _size(files: Iterable[File]) -> int:
     return sum(file.length_bytes for file in files)
-
-
-def _why_not_run() -> str:
-    return f"Core ML runs on macOS alone: weights were checked on {platform.system()}, answers were not"

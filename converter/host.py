@@ -1,4 +1,4 @@
-"""Names the CPU that evaluates and measures: integer kernels differ by what it offers."""
+"""This machine: its CPU, since integer kernels differ by what it offers, and the runtimes it can have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Host", "this_host"]
+from ota_contract.manifest import Runtime
+
+__all__ = ["Host", "runs_here", "this_host"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _EXTENSIONS = (
@@ -22,6 +24,11 @@ class Host:
     cpu: str
     isa: str
     """Architecture, then the extensions that decide how integer and float kernels compute."""
+
+
+def runs_here(runtime: Runtime) -> bool:
+    """Whether this machine can run variants of a runtime as a device would, and so measure them."""
+    return runtime is not Runtime.COREML or platform.system() == "Darwin"
 
 
 def this_host() -> Host:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from converter.assembly import Made, add_variant, draft_release, golden_file, judged, measured, runs_here
+from converter.assembly import Made, add_variant, draft_release, golden_file, judged, measured
+from converter.coreml_reference.runtime import HOW
 from converter.datasets import Datasets
 from converter.errors import PassError, Reason
-from converter.host import Host
+from converter.host import Host, runs_here
 from converter.jobs import Answer, Job
 from converter.measurements import Key, Measurement, MeasurementCache
 from converter.passes.measure import CODE_VERSION, THREADS
@@ -36,6 +37,8 @@ _DISTRIBUTIONS = {
     Runtime.TFLITE: "ai-edge-litert",
     Runtime.COREML: "coremltools",
 }
+_HIDDEN = {Runtime.COREML: ("tensorflow", "torch")}
+"""What coremltools would import for nothing, where it is installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ class Phases:
         """Evaluation samples the source gets right."""
         self.seconds: dict[str, float] = {}
         here = [step for step in order.passes if runs_here(_runtime(step))]
-        progress.begin(1 + len(order.passes) + 2 * len(here))
+        progress.begin(1 + 2 * len(order.passes) + len(here))
 
     def make(self) -> tuple[Made, ...]:
         """Ask the source for its answers, and run every pass."""
@@ -107,19 +110,8 @@ class Phases:
         return release
 
     def evaluate(self, release: Release) -> Mapping[str, Findings]:
-        """Run every variant that can run here on the evaluation set and the golden vectors."""
-        inputs = {"package": self._draft, "reference": self._out(_REFERENCE)}
-        steps = [
-            self._step(
-                f"evaluate-{variant.id}",
-                f"evaluate {variant.id}",
-                "evaluate",
-                inputs,
-                {"variant": variant.id},
-            )
-            for variant in release.variants
-            if runs_here(variant.runtime)
-        ]
+        """Run every variant on the evaluation set and the golden vectors."""
+        steps = [self._evaluation(variant) for variant in release.variants]
         answers = self._run(steps, at_once=_AT_ONCE)
         return {str(step.job.params["variant"]): self._findings(answers[step.id]) for step in steps}
 
@@ -138,8 +130,6 @@ class Phases:
                 where=_where(variant.runtime),
                 isa=self._order.host.isa,
             )
-            if variant.id in findings
-            else variant
             for variant in release.variants
         ]
         for variant in variants:
@@ -181,6 +171,16 @@ class Phases:
         shutil.copyfile(self._draft / release.golden.file.path, package / release.golden.file.path)
         return replace(release, variants=variants)
 
+    def _evaluation(self, variant: Variant) -> Step:
+        step = self._step(
+            f"evaluate-{variant.id}",
+            f"evaluate {variant.id}",
+            "evaluate",
+            {"package": self._draft, "reference": self._out(_REFERENCE)},
+            {"variant": variant.id},
+        )
+        return replace(step, job=replace(step.job, hides=_HIDDEN.get(variant.runtime, ())))
+
     def _measure(self, variant: Variant) -> Measurement:
         step = self._step(
             f"measure-{variant.id}",
@@ -208,6 +208,7 @@ class Phases:
             golden_max_abs=facts.get("golden_max_abs", {}),
             batch_max_abs=facts.get("batch_max_abs", 0.0),
             failure=facts["failure"],
+            not_run=facts.get("not_run", ""),
         )
 
     def _run(self, steps: Sequence[Step], *, at_once: int) -> Mapping[str, Answer]:
@@ -262,6 +263,8 @@ def _key(variant: Variant, host: Host) -> Key:
 
 
 def _where(runtime: Runtime) -> str:
+    if not runs_here(runtime):
+        return HOW
     distribution = _DISTRIBUTIONS[runtime]
     return f"{distribution} {version_of(distribution)}"
 

@@ -22,7 +22,7 @@ GOLDEN_CEILING = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What running a variant in its runtime showed."""
+    """What running a variant showed, in its runtime or in what evaluates its file instead."""
 
     n: int
     correct: int
@@ -36,6 +36,8 @@ class Findings:
     """Greatest difference between a sample alone and in a batch."""
     failure: str = ""
     """What raised, if anything did."""
+    not_run: str = ""
+    """What of the model could not be evaluated here: then nothing was compared, and nothing is claimed."""
 
 
 def parity_limit(precision: Precision) -> float:

@@ -16,7 +16,9 @@ from ota_contract.manifest import Release, Variant
 
 __all__ = ["HOW", "ReferenceModel", "load"]
 
-HOW = "the reference evaluator of MIL, rounding after every operation: its semantics, not Apple's compiler"
+HOW = (
+    "the reference evaluator (MIL semantics, rounded after every operation; not Apple's compiler or hardware)"
+)
 """What a verdict by this evaluator says of itself."""
 
 _IMAGE_RANK = 4

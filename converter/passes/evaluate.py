@@ -1,6 +1,7 @@
 """Runs one variant of a draft package as a device would, and compares it with the source.
 
-The draft's manifest names the files and bindings; `edge_runtime` loads and runs them.
+The draft's manifest names the files and bindings; `edge_runtime` loads and runs them. A Core ML variant is
+run by the reference evaluator where its own runtime cannot be had.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from converter.datasets import Dataset, load_datasets
+from converter.errors import UnsupportedOperationError
+from converter.host import runs_here
 from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, read_answers
 from converter.passes.prepared import prepared
@@ -42,6 +45,8 @@ def run(job: Job) -> Mapping[str, Any]:
     recipe = job.recipe()
     try:
         return _examine(recipe, release, variant, package, job.inputs["reference"])
+    except UnsupportedOperationError as error:
+        return {"failure": "", "not_run": str(error)}
     except EdgeRuntimeError as error:
         return {"failure": str(error)}
 
@@ -49,7 +54,7 @@ def run(job: Job) -> Mapping[str, Any]:
 def _examine(
     recipe: Recipe, release: Release, variant: Variant, package: Path, reference: Path
 ) -> dict[str, Any]:
-    model = load(release, variant, package, threads=1)
+    model = _opened(release, variant, package)
     sets = load_datasets(recipe)
     outputs = _run_singly(model, release, recipe, sets.evaluation)
     expected = read_answers(reference, EVALUATION)
@@ -66,6 +71,14 @@ def _examine(
         "accelerator": model.accelerator,
     }
     return {**facts, "failure": _golden_failure(model, release, variant, package, golden_max_abs)}
+
+
+def _opened(release: Release, variant: Variant, package: Path) -> LoadedModel:
+    if runs_here(variant.runtime):
+        return load(release, variant, package, threads=1)
+    from converter.coreml_reference.runtime import load as load_reference  # noqa: PLC0415 - Core ML alone
+
+    return load_reference(release, variant, package, threads=1)
 
 
 def _golden_failure(

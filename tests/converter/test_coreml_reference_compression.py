@@ -196,6 +196,19 @@ def test_a_palette_for_each_group() -> None:
     assert got.tolist() == [[9, 13], [13, 1], [5, 1], [26, 2], [18, 10], [2, 26]]
 
 
+def test_a_constant_kept_narrower_is_the_same_number(tmp_path: Path) -> None:
+    half = KERNEL.astype(np.float16)
+
+    def build(x: Any) -> Any:
+        return Builder.conv(x=x, weight=Builder.constexpr_cast(source_val=half, output_dtype="fp32"))
+
+    wide = built(lambda x: Builder.conv(x=x, weight=half.astype(np.float32)), X)
+    expected = answers(saved(wide, tmp_path), X)[0]
+    narrow = built(build, X)
+    assert "constexpr_cast" in {each.op_type for each in narrow._mil_program.functions["main"].operations}
+    np.testing.assert_array_equal(answers(saved(narrow, tmp_path), X)[0], expected)
+
+
 def test_activations_are_quantized_to_the_even_step_and_clipped() -> None:
     x = np.array([[-9.0, 0.25, 0.75], [1.25, 30.0, 100.0]], np.float32)
     common: dict[str, Any] = {"scale": np.array([0.5, 2.0]), "zero_point": np.array([3, -1]), "axis": 0}

@@ -87,6 +87,13 @@ def test_padding_that_mil_does_not_define_is_refused() -> None:
         evaluated("pad", x=noise(2, 3), pad=[1, 0], mode="wrap")
 
 
+def test_cropping_takes_off_the_last_two_axes() -> None:
+    x = noise(1, 2, 6, 7)
+    got = evaluated("crop", x=x, crop_height=[1, 0], crop_width=[0, 3])
+    expected = tf.image.crop_to_bounding_box(x.transpose(0, 2, 3, 1), 1, 0, 5, 4)
+    np.testing.assert_array_equal(got, np.asarray(expected).transpose(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
 def test_gathering(axis: int, shape: tuple[int, ...]) -> None:

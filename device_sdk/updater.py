@@ -256,8 +256,9 @@ class ModelUpdater:
             arm=task.assignment.arm,
         )
         state = self.slots.state()
-        held = [other for other in (state.live, state.previous) if other and _holds(other, task.ref)]
-        if not (held and held[0].variant_id == slot.variant_id and self._is_intact(slot)):
+        slots = (state.live, state.candidate, state.previous)
+        held = (other.variant_id for other in slots if other and _holds(other, task.ref))
+        if not (slot.variant_id in held and self._is_intact(slot)):
             self.slots.stage(slot, manifest.data, files)
         self._journal.advance(
             self.slots, UpdateState.STAGED, variant.id, slots_after=replace(state, candidate=slot)

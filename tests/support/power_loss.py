@@ -16,7 +16,6 @@ apart from each other:
 - a symbolic link is an entry that holds where it leads;
 - a rename is one step: both names or neither, on disk once either folder is fsynced;
 - a folder nothing leads to is gone with all that is in it.
-
 Not modelled: sectors that go bad, and a disk that reports a flush it has not made.
 """
 
@@ -93,8 +92,7 @@ class _Sync:
 class Crash:
     """Where the power went, and what was on its way to the disk."""
 
-    at: int
-    """So many steps were made."""
+    at: int  # so many steps were made
     entries: tuple[int, ...]
     """Numbers of the steps whose entries were not fsynced, in order."""
     files: tuple[int, ...]
@@ -267,7 +265,7 @@ class Recording:
                         if self._kinds[number] is _Kind.FOLDER:
                             open_folders.append((Path(entry.path), number))
                         else:
-                            tree.data[number] = _content(entry, self._kinds[number])
+                            tree.data[number] = _read(Path(entry.path), self._kinds[number])
                     tree.entries[folder, entry.name] = number
         self._ids = seen
         return tree
@@ -308,7 +306,7 @@ def recorded(root: Path) -> Iterator[Recording]:
         look()
         genuine(descriptor)
         if threading.get_ident() == mine:
-            recording.synced(descriptor if isinstance(descriptor, int) else descriptor.fileno())
+            recording.synced(descriptor)
 
     sys.addaudithook(hook)  # for good: it is told to be quiet below
     with pytest.MonkeyPatch.context() as patch:
@@ -353,10 +351,6 @@ def _kind(status: os.stat_result) -> _Kind:
     if stat.S_ISDIR(status.st_mode):
         return _Kind.FOLDER
     return _Kind.LINK if stat.S_ISLNK(status.st_mode) else _Kind.FILE
-
-
-def _content(entry: os.DirEntry[str], kind: _Kind) -> bytes:
-    return _read(Path(entry.path), kind)
 
 
 def _read(path: Path, kind: _Kind) -> bytes:

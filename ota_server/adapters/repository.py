@@ -168,12 +168,15 @@ class TufRepository:
                     changed[role] = self._folder.targets(role)
                 published = self.policy(policy.name)
                 revision = published.revision + 1 if published else 1
-                target = TargetFile(
-                    0,
-                    {"sha256": _EMPTY_SHA256},
-                    rollout_target(policy.name),
-                    {"custom": policy_to_json(replace(policy, revision=revision))},
-                )
+                custom = policy_to_json(replace(policy, revision=revision))
+                try:
+                    parse_policy(custom)
+                except ContractError as error:  # never signed: every device would refuse it, for good
+                    raise RepositoryError(
+                        f"the policy of {policy.name} cannot be published: {error}"
+                    ) from error
+                path = rollout_target(policy.name)
+                target = TargetFile(0, {"sha256": _EMPTY_SHA256}, path, {"custom": custom})
                 changed[role].signed.targets[target.path] = target
                 empty = self._target_path(target.path, _EMPTY_SHA256)
                 if not empty.exists():  # Ferry's devices do not fetch it, but any TUF client may

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import event
 
 from ota_contract.names import parse_model
+from ota_contract.policy import Policy
 from ota_server.adapters.registry import SqlRegistry
-from ota_server.errors import StorageError
+from ota_server.errors import RepositoryError, StorageError
 from ota_server.operations import rollouts
 from ota_server.operations.ports import Services
 from ota_server.operations.reconciler import tick
@@ -198,3 +199,15 @@ def test_a_staged_file_of_a_dead_process_is_written_over(bench: Bench, faults: F
     assert len(list(bench.data.rglob(".*.new"))) == 1
     bench.hand_over(bench.open(), folder)
     assert list(bench.data.rglob(".*.new")) == []
+
+
+def test_a_policy_devices_would_refuse_is_never_signed(bench: Bench) -> None:
+    """Signed once, it would stop every device of the model, and a later one could not be told from a gap."""
+    services = bench.open()
+    bench.publish(services, OLD)
+    before = fingerprint(bench.data)
+    with pytest.raises(RepositoryError, match="cannot be published"):
+        services.repository.publish_policies(
+            [Policy(name=DIGITS, revision=0, poll_interval_s=10**9, rules=())]
+        )
+    assert fingerprint(bench.data) == before

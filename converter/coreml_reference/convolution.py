@@ -24,16 +24,33 @@ def _conv(a: Arguments) -> Array:
     pads = paddings(a, x.shape[2:], extent, strides)
     padded = np.pad(x, ((0, 0), (0, 0), *pads))
     view = windows(padded, kernel, strides, dilations)
-    batch, channels, places = x.shape[0], x.shape[1], view.shape[2 : 2 + rank]
-    if channels != weight.shape[1] * groups or weight.shape[0] % groups:
-        raise ValueError(f"{channels} channels in {groups} groups for weights {list(weight.shape)}")
-    # One matrix product per group: [n, g, places, c/g · kernel] @ [g, c/g · kernel, o/g].
-    grouped = view.reshape(batch, groups, channels // groups, *places, *kernel)
-    order = (0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-    columns = grouped.transpose(order).reshape(batch, groups, int(np.prod(places)), -1)
-    matrix = weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
-    result = (columns @ matrix).swapaxes(2, 3).reshape(batch, weight.shape[0], *places)
+    if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        raise ValueError(f"{x.shape[1]} channels in {groups} groups for weights {list(weight.shape)}")
+    result = _depthwise(view, weight) if weight.shape[1] == 1 else _grouped(view, weight, groups)
     return result + _bias(a, rank)
+
+
+def _grouped(view: Array, weight: Array, groups: int) -> Array:
+    """One matrix product a group: [g, o/g, c/g · kernel] @ [n, g, c/g · kernel, places]."""
+    batch, rank = view.shape[0], weight.ndim - 2
+    places = view.shape[2 : 2 + rank]
+    order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
+    columns = view.transpose(order).reshape(batch, groups, -1, int(np.prod(places)))
+    matrix = weight.reshape(groups, weight.shape[0] // groups, -1)
+    return (matrix @ columns).reshape(batch, weight.shape[0], *places)
+
+
+def _depthwise(view: Array, weight: Array) -> Array:
+    """A channel a group: sums over the kernel's taps, as products of matrices so thin are slow."""
+    batch, channels = view.shape[:2]
+    kernel = weight.shape[2:]
+    places = view.shape[2 : 2 + len(kernel)]
+    taps = weight.reshape(channels, -1, *kernel)
+    shape = (1, channels, weight.shape[0] // channels, *(1,) * len(kernel))
+    result = np.zeros((batch, channels, weight.shape[0] // channels, *places))
+    for tap in np.ndindex(*kernel):
+        result += view[(..., *tap)][:, :, None] * taps[(..., *tap)].reshape(shape)
+    return result.reshape(batch, weight.shape[0], *places)
 
 
 def _conv_transpose(a: Arguments) -> Array:

@@ -34,7 +34,16 @@ def ended(processes: Iterable[int], *, within_s: float) -> bool:
 
 
 def _runs(process: int) -> bool:
+    """Whether any of its threads does: the first may be gone while another still holds the files open."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        threads = list(Path(f"/proc/{process}/task").iterdir())
+    except OSError:
+        return False
+    return any(map(_thread_runs, threads))
+
+
+def _thread_runs(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False

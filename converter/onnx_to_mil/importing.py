@@ -19,7 +19,12 @@ _STANDARD = ("", "ai.onnx")
 _MOST_AXES = 5
 _SHOWN = 3
 _LINE = 300
-_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_WHOLE = (
+    TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16,
+    TensorProto.INT32, TensorProto.INT64,
+)  # fmt: skip
+"""Computed in 32 bits; floats of eight bits and integers beyond 32 have no equal."""
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 
 
 def check_supported(model: Any) -> None:  # noqa: ANN401 - onnx publishes no types
@@ -51,6 +56,7 @@ def program_of(model: Any, *, opset_version: Any) -> Any:  # noqa: ANN401
     """
     check_supported(model)
     graph = model.graph
+    _check_types(graph)
     placeholders = {item.name: _placeholder(item) for item in graph.input}
     program = Program()
     with Function(placeholders, opset_version=opset_version) as function:
@@ -64,6 +70,14 @@ def program_of(model: Any, *, opset_version: Any) -> Any:  # noqa: ANN401
         function.set_outputs(outputs)
         program.add_function("main", function)
     return program
+
+
+def _check_types(graph: Any) -> None:  # noqa: ANN401
+    described = ((item.name, item.type.tensor_type.elem_type) for item in (*graph.input, *graph.output))
+    for name, elem_type in (*described, *((item.name, item.data_type) for item in graph.initializer)):
+        if elem_type not in (*_FLOATS, *_WHOLE):
+            kind = TensorProto.DataType.Name(elem_type)
+            raise OperatorRefusedError(f"cannot convert to Core ML: {name} is of type {kind}")
 
 
 def _nodes(places: Sequence[str]) -> str:
@@ -142,6 +156,8 @@ def _check(node: Node, value: Value, place: int) -> None:
     if stated is not None and stated != own:
         node.refuse(f"it would have shape {list(own)} instead of {list(stated)}")
     kind = node.elem_types[place]
+    if kind and kind not in (*_FLOATS, *_WHOLE):
+        node.refuse(f"it makes {TensorProto.DataType.Name(kind)}")
     if kind and (kind in _FLOATS) != is_float(value):
         node.refuse(f"it would be of another type than {TensorProto.DataType.Name(kind)}")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from converter.onnx_to_mil.node import Convert, Node, Value, dims, mb
+from converter.onnx_to_mil.node import Convert, Node, Value, dims, is_float, mb
 
 __all__ = ["OPERATORS"]
 
@@ -140,6 +140,8 @@ def _pool_window(node: Node) -> tuple[list[int], list[int], list[list[int]], boo
 def _max_pool(node: Node) -> Value:
     if node.wanted(1):
         node.refuse("its indices are used")
+    if not is_float(node.var(0)):
+        node.refuse("whole numbers")
     kernel, strides, pads, _ = _pool_window(node)
     x = node.var(0)
     return mb.max_pool(x=x, kernel_sizes=kernel, strides=strides, pad_type="custom", pad=_flat(pads))

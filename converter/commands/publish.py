@@ -3,9 +3,11 @@
   ferry login http://127.0.0.1:8000
   ferry publish build/digits --key keys/publishers/vision.pem
 
-Only what the server lacks is uploaded, and an upload that broke off goes on. The key stays on this
-machine; it may be encrypted. Publishing the same package twice is no error; other bytes under a
-published version are.
+Only what the server lacks is uploaded, and an upload that broke off goes on. Publishing the same package
+twice is no error; other bytes under a published version are. The key stays on this machine; it may be
+encrypted, or stay in a KMS, HSM or Vault:
+
+  ferry publish build/digits --key awskms:alias/vision --public vision.pub
 """
 
 from __future__ import annotations
@@ -29,7 +31,12 @@ _VARIABLE = "FERRY_KEY_PASSPHRASE"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("package", type=Path, metavar="PACKAGE_DIR", help="what `ferry convert` wrote")
-    parser.add_argument("--key", type=Path, required=True, metavar="KEYFILE", help="the publisher's key")
+    parser.add_argument(
+        "--key", required=True, metavar="KEYFILE|URI", help="the publisher's key; a URI needs --public"
+    )
+    parser.add_argument(
+        "--public", type=Path, metavar="FILE", help="public half of a key given by URI, as a PEM file"
+    )
     parser.add_argument(
         "--passphrase-file",
         type=Path,
@@ -46,9 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415 - beside the imports it goes with
 
     from converter.publishing.publish import find_credentials, publish  # noqa: PLC0415 - `--help` is quick
-    from converter.publishing.signing import read_key  # noqa: PLC0415
+    from converter.publishing.signing import key_elsewhere, read_key  # noqa: PLC0415
 
-    key = read_key(arguments.key, _passphrase_of(arguments))
+    if arguments.public is None:
+        key = read_key(Path(arguments.key), _passphrase_of(arguments))
+    else:
+        key = key_elsewhere(arguments.key, arguments.public)
     credentials = find_credentials(arguments.server, arguments.token)
     with _progress() as progress:
         done = publish(arguments.package, credentials, key, now=datetime.now(UTC), progress=progress)

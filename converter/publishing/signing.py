@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from securesystemslib.exceptions import Error as SecurityError
-from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.api.serialization import SerializationError
 from tuf.api.serialization.json import JSONSerializer
@@ -25,7 +25,7 @@ from converter.publishing.errors import ForeignMetadataError, KeyFileError, Rele
 from ota_contract.manifest import Release
 from ota_contract.names import release_target
 
-__all__ = ["PublisherKey", "add_release", "no_passphrase", "read_key"]
+__all__ = ["PublisherKey", "add_release", "key_elsewhere", "no_passphrase", "read_key"]
 
 _LIFETIME = timedelta(days=365)
 _MAX_KEY_BYTES = 64 * 1024
@@ -36,7 +36,7 @@ _SERIALIZER = JSONSerializer(compact=True)
 class PublisherKey:
     """A publisher's key, ready to sign."""
 
-    signer: CryptoSigner
+    signer: Signer
 
 
 def no_passphrase(path: Path) -> str:
@@ -56,18 +56,43 @@ def read_key(path: Path, passphrase: Callable[[Path], str] = no_passphrase) -> P
     Raises:
         KeyFileError: It is missing, not a PEM private key, or the passphrase does not open it.
     """
-    try:
-        with path.open("rb") as stream:
-            pem = stream.read(_MAX_KEY_BYTES)
-    except OSError as error:
-        raise KeyFileError(
-            f"key {path}: {error.strerror}; the operator's `ferry keys init` made it as publishers/NAME.pem"
-        ) from error
+    pem = _read(path)
     try:
         return PublisherKey(CryptoSigner(_load(pem, path, passphrase)))
     except (ValueError, TypeError, UnsupportedAlgorithm, SecurityError) as error:
         raise KeyFileError(
             f"{path} is not a PEM private key; the operator gave each publisher one, NAME.pem"
+        ) from error
+
+
+def key_elsewhere(uri: str, public: Path) -> PublisherKey:
+    """A key that stays in a KMS, an HSM or Vault, by its securesystemslib URI.
+
+    Args:
+        uri: Such as `awskms:alias/vision`; the service's credentials come from the environment.
+        public: Its public half, a PEM file.
+
+    Raises:
+        KeyFileError: The public half cannot be read, or the key cannot be had.
+    """
+    pem = _read(public)
+    try:
+        key = SSlibKey.from_crypto(load_pem_public_key(pem))
+    except (ValueError, UnsupportedAlgorithm, SecurityError) as error:
+        raise KeyFileError(f"{public} is not a PEM public key") from error
+    try:
+        return PublisherKey(Signer.from_priv_key_uri(uri, key))
+    except Exception as error:  # a signer may raise anything its service does
+        raise KeyFileError(f"{uri}: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_MAX_KEY_BYTES)
+    except OSError as error:
+        raise KeyFileError(
+            f"key {path}: {error.strerror}; the operator's `ferry keys init` made it as publishers/NAME.pem"
         ) from error
 
 
@@ -107,7 +132,10 @@ def add_release(key: PublisherKey, current: bytes, release: Release, manifest: b
     metadata.signed.targets[path] = target
     metadata.signed.version += 1
     metadata.signed.expires = (now + _LIFETIME).replace(microsecond=0)
-    metadata.sign(key.signer)
+    try:
+        metadata.sign(key.signer)
+    except UnsignedMetadataError as error:  # a service that refuses, or holds another key
+        raise KeyFileError(f"the key did not sign: {error}") from error
     return metadata.to_bytes(_SERIALIZER)
 
 

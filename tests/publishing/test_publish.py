@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from converter.publishing import client as client_module
 from converter.publishing.client import PublishingClient
@@ -20,7 +21,7 @@ from converter.publishing.errors import (
     ServerUnreachableError,
 )
 from converter.publishing.publish import Published, publish
-from converter.publishing.signing import read_key
+from converter.publishing.signing import key_elsewhere, read_key
 from edge_runtime.errors import PackageError
 from ota_contract.credentials import Credentials
 from tests.support.fleet import Clock, TestServer, start_server
@@ -254,6 +255,44 @@ def test_a_key_file_that_is_none_is_told_so(content: bytes | None, tmp_path: Pat
         path.write_bytes(content)
     with pytest.raises(KeyFileError, match=r"key\.pem"):
         read_key(path)
+
+
+def public_half(server: TestServer, path: Path) -> Path:
+    pem = (server.root / "keys" / "publishers" / "vision.pem").read_bytes()
+    public = load_pem_private_key(pem, None).public_key()
+    path.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def test_a_key_held_elsewhere_signs_by_its_uri(server: TestServer, package: Path, tmp_path: Path) -> None:
+    """Through securesystemslib, as a KMS would; the file scheme needs no service."""
+    pem = server.root / "keys" / "publishers" / "vision.pem"
+    key = key_elsewhere(f"file2:{pem}", public_half(server, tmp_path / "vision.pub"))
+    credentials = Credentials(server=server.url, token=server.tokens["publisher:vision"])
+    done = publish(package, credentials, key, now=server.clock())
+    assert done.release.version == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    "uri", ["file2:/nowhere/at/all.pem", "nosuchscheme:x", "no uri", "awskms:alias/x", ""]
+)
+def test_a_uri_that_leads_to_no_key_is_told_so(uri: str, server: TestServer, tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError):
+        key_elsewhere(uri, public_half(server, tmp_path / "vision.pub"))
+
+
+def test_a_public_half_that_is_none_is_told_so(server: TestServer, tmp_path: Path) -> None:
+    pem = server.root / "keys" / "publishers" / "vision.pem"
+    with pytest.raises(KeyFileError, match=r"vision\.pem is not a PEM public key"):
+        key_elsewhere(f"file2:{pem}", pem)
+    with pytest.raises(KeyFileError, match="missing"):
+        key_elsewhere(f"file2:{pem}", tmp_path / "missing")
+
+
+def test_a_uri_of_another_key_is_told_so(server: TestServer, tmp_path: Path) -> None:
+    pem = server.root / "keys" / "publishers" / "audio.pem"
+    with pytest.raises(KeyFileError, match="does not match"):
+        key_elsewhere(f"file2:{pem}", public_half(server, tmp_path / "vision.pub"))
 
 
 def test_a_public_key_is_no_publishers_key(tmp_path: Path, server: TestServer) -> None:

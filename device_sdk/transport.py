@@ -283,13 +283,15 @@ def _let_go(response: urllib3.BaseHTTPResponse) -> None:
 
     One read, not a drain: an error's short body is there already, and whoever trickles is not waited for.
     """
-    with contextlib.suppress(HTTPError, OSError):
+    # ValueError: a reader that was left behind is collected in any order, its file before itself.
+    with contextlib.suppress(HTTPError, OSError, ValueError):
         if response.length_remaining is not None:
             response.read1(_SHORT_BODY_BYTES)  # also of nothing: only then is the connection ready again
         if response.length_remaining == 0 or response.closed:
             response.release_conn()
             return
-    response.close()
+    with contextlib.suppress(ValueError):
+        response.close()
 
 
 def _expect_file(url: str, response: urllib3.BaseHTTPResponse) -> None:

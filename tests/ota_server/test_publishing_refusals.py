@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -48,7 +48,7 @@ class Desk:
         metadata.signed.version += 1
         return metadata
 
-    def signed(self, metadata: Metadata[Any], signer: CryptoSigner | None = None) -> bytes:
+    def signed(self, metadata: Metadata[Any], signer: Signer | None = None) -> bytes:
         """Sign with vision's key, or another."""
         metadata.sign(signer or self.server.key("vision").signer)
         return metadata.to_bytes()

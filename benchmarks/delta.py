@@ -27,6 +27,7 @@ from typing import Any
 import bsdiff4
 import numpy as np
 
+from benchmarks.figures import leave
 from converter.deltas.making import make_delta
 from edge_runtime.package import open_package
 from ota_contract.delta import apply_delta
@@ -212,9 +213,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    leave(figures, arguments.json)
     return 0
 
 

@@ -10,7 +10,6 @@ counted in requests and bytes, which no noise touches.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 import onnxruntime
 
+from benchmarks.figures import leave
 from device_sdk.agent import Agent
 from device_sdk.config import read_config
 from device_sdk.ferry import Ferry
@@ -122,9 +122,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    leave(figures, arguments.json)
     return 0
 
 

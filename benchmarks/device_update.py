@@ -11,7 +11,6 @@ The release is a small model with ballast beside it, so that the model itself co
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import leave
 from tests.support.devices import complete, make_device, settle
 from tests.support.fleet import TestServer, start_server
 from tests.support.tiny import TinyRelease
@@ -234,9 +234,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), arguments.megabytes)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    leave(figures, arguments.json)
     within = all(update["above_idle_mb"] <= _ABOVE_IDLE_LIMIT_MB for update in figures["updates"])
     return (
         0

@@ -8,7 +8,6 @@ There is no rival to stand beside: the processors' count and load are written wi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.figures import leave
 
 _ROOT = Path(__file__).resolve().parents[1]
 _STEP = re.compile(r"^ *\d+  (.+)$")
@@ -70,9 +71,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/journey.json"), metavar="FILE")
     arguments = parser.parse_args()
     figures = measure(arguments.devices)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    leave(figures, arguments.json)
     return 0
 
 

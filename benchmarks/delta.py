@@ -11,7 +11,6 @@ Takes some minutes, most of them training and converting.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import lzma
@@ -27,7 +26,7 @@ from typing import Any
 import bsdiff4
 import numpy as np
 
-from benchmarks.figures import leave
+from benchmarks.figures import command_line, leave
 from converter.deltas.making import make_delta
 from edge_runtime.package import open_package
 from ota_contract.delta import apply_delta
@@ -206,11 +205,7 @@ def _python(*arguments: str) -> None:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/delta.json"), metavar="FILE")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, "delta").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder))
     leave(figures, arguments.json)

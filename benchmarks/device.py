@@ -1,15 +1,14 @@
-"""What the device SDK costs: import, an unchanged poll, and `predict` over the bare runtime.
+"""What the device SDK costs an app: import, and `predict` over the bare runtime.
 
     python -m benchmarks.device [--json FILE]
 
 Each figure stands beside its rival, measured in the same run in turns, because machines are noisy: the
-import beside an interpreter that imports nothing, `predict` beside ONNX Runtime's own `run`. A poll is
-counted in requests and bytes, which no noise touches.
+import beside an interpreter that imports nothing, `predict` beside ONNX Runtime's own `run`. What updates and
+polls cost is measured by `benchmarks.device_update`.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from typing import Any
 
 import onnxruntime
 
-from benchmarks.figures import leave
+from benchmarks.figures import command_line, leave
 from device_sdk.agent import Agent
 from device_sdk.config import read_config
 from device_sdk.ferry import Ferry
-from tests.support.fleet import TestServer, start_server
+from tests.support.fleet import start_server
 from tests.support.tiny import TinyRelease, image
 
 _STARTS = 15
@@ -40,8 +39,9 @@ def measure(folder: Path) -> dict[str, Any]:
         server.publish(TinyRelease())
         server.roll_out("1.0.0")
         config = server.device_toml(folder / "device")
-        polls = _polls(server, config)
-        return {"import": _import(), "unchanged_poll": polls, "predict": _predict(config)}
+        with Agent(read_config(config)) as agent:
+            agent.poll()
+        return {"import": _import(), "predict": _predict(config)}
     finally:
         server.stop()
 
@@ -58,20 +58,6 @@ def _import() -> dict[str, float]:
         "import_device_sdk_ms": round(_median(times["package"]) - bare, 1),
         "import_ferry_ms": round(_median(times["agent"]) - bare, 1),
         "runs": _STARTS,
-    }
-
-
-def _polls(server: TestServer, config: Path) -> dict[str, int]:
-    with Agent(read_config(config)) as agent:
-        agent.poll()
-        agent.report_now()
-        before = server.traffic()
-        agent.poll()
-        after = server.traffic()
-    return {
-        "requests": after.requests - before.requests,
-        "body_bytes": after.body_bytes - before.body_bytes,
-        "not_modified": after.not_modified - before.not_modified,
     }
 
 
@@ -115,11 +101,7 @@ def _median(values: list[float]) -> float:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/device.json"), metavar="FILE")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, "device").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder))
     leave(figures, arguments.json)

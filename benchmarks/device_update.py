@@ -10,7 +10,6 @@ The release is a small model with ballast beside it, so that the model itself co
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import leave
+from benchmarks.figures import command_line, leave
 from tests.support.devices import complete, make_device, settle
 from tests.support.fleet import TestServer, start_server
 from tests.support.tiny import TinyRelease
@@ -224,23 +223,15 @@ def _median(values: list[float]) -> float:
 
 def main() -> int:
     """Measure and write; 1 where memory went over its bound or an unchanged poll cost a body."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__, "device_update")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 20, 200], help="sizes of blobs")
-    parser.add_argument(
-        "--json", type=Path, default=Path("build/benchmarks/device_update.json"), metavar="FILE"
-    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), arguments.megabytes)
     leave(figures, arguments.json)
     within = all(update["above_idle_mb"] <= _ABOVE_IDLE_LIMIT_MB for update in figures["updates"])
-    return (
-        0
-        if within and figures["unchanged_poll"] == {"requests": 1, "body_bytes": 0, "not_modified": 1}
-        else 1
-    )
+    silent = figures["unchanged_poll"] == {"requests": 1, "body_bytes": 0, "not_modified": 1}
+    return 0 if within and silent else 1
 
 
 if __name__ == "__main__":

@@ -1,13 +1,24 @@
-"""Where every benchmark leaves its figures: a JSON file, and the terminal."""
+"""What all benchmarks share: their command line, and where they leave their figures."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["leave"]
+__all__ = ["command_line", "leave"]
+
+
+def command_line(description: str | None, name: str) -> argparse.ArgumentParser:
+    """A parser with `--json`; the figures go to `build/benchmarks/<name>.json` by default."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Path("build/benchmarks") / f"{name}.json"
+    parser.add_argument("--json", type=Path, default=default, metavar="FILE", help="default %(default)s")
+    return parser
 
 
 def leave(figures: Mapping[str, Any], path: Path) -> None:

@@ -7,7 +7,6 @@ There is no rival to stand beside: the processors' count and load are written wi
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import leave
+from benchmarks.figures import command_line, leave
 
 _ROOT = Path(__file__).resolve().parents[1]
 _STEP = re.compile(r"^ *\d+  (.+)$")
@@ -64,11 +63,8 @@ def _steps(output: str) -> dict[str, float]:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__, "journey")
     parser.add_argument("--devices", type=int, default=53, help="default %(default)s")
-    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/journey.json"), metavar="FILE")
     arguments = parser.parse_args()
     figures = measure(arguments.devices)
     leave(figures, arguments.json)

@@ -80,8 +80,6 @@ class Pools:
         self._limits = limits
         self._context = None if tls is None else tls_context(tls)
         self._proxies = _proxies(environ)
-        for scheme in ("http", "https"):
-            _check_proxy(self._proxies.get(scheme) or self._proxies.get("all"))
         self._pools: dict[str, urllib3.PoolManager] = {}
 
     def of(self, url: str) -> urllib3.PoolManager:
@@ -197,25 +195,34 @@ def _with_connection(pool: type[Any], connection: type[_PlainConnection], limits
 
 
 def _proxies(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """Proxies by scheme, `all` and `no` (hosts without one), as URLs with their scheme.
+
+    Raises:
+        ConfigError: One is of a kind that is not supported.
+    """
     if environ is None:
-        return getproxies_environment()
-    names = {"http_proxy": "http", "https_proxy": "https", "all_proxy": "all", "no_proxy": "no"}
-    return {kind: environ[name] for name, kind in names.items() if environ.get(name)}
-
-
-def _check_proxy(proxy: str | None) -> None:
-    if proxy and urlsplit(proxy if "://" in proxy else f"http://{proxy}").scheme not in ("http", "https"):
-        scheme = proxy.partition(":")[0]
-        raise ConfigError(f"proxies of kind {scheme}:// are not supported; http:// and https:// are")
+        found = getproxies_environment()
+    else:
+        names = {"http_proxy": "http", "https_proxy": "https", "all_proxy": "all", "no_proxy": "no"}
+        found = {kind: environ[name] for name, kind in names.items() if environ.get(name)}
+    proxies = {}
+    for kind in ("http", "https", "all"):
+        if found.get(kind):
+            proxies[kind] = found[kind] if "://" in found[kind] else f"http://{found[kind]}"
+    for kind in ("http", "https"):
+        scheme = urlsplit(proxies.get(kind) or proxies.get("all", "http:")).scheme
+        if scheme not in ("http", "https"):
+            raise ConfigError(f"proxies of kind {scheme}:// are not supported; http:// and https:// are")
+    return {**proxies, "no": found.get("no", "")}
 
 
 def _without_credentials(proxy: str) -> str:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    parts = urlsplit(proxy)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _proxy_headers(proxy: str) -> Mapping[str, str]:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    parts = urlsplit(proxy)
     if parts.username is None:
         return {}
     credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

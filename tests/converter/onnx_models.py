@@ -13,9 +13,26 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["CLASSES", "Graph", "answers", "cnn", "encoder", "mlp", "mobile", "recurrent", "write_case"]
+__all__ = [
+    "CLASSES",
+    "IMAGES",
+    "SCALED",
+    "Graph",
+    "answers",
+    "cnn",
+    "encoder",
+    "image_case",
+    "mlp",
+    "mobile",
+    "recurrent",
+    "write_case",
+]
 
 CLASSES = 4
+IMAGES = np.random.default_rng(11).integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
+"""Pixels in NHWC, with unequal sides."""
+SCALED = (IMAGES.astype(np.float32) * np.float32(1 / 64) - 2).transpose(0, 3, 1, 2)
+"""The same as `cnn` takes them."""
 Shape = tuple[int | str, ...]
 
 
@@ -222,3 +239,20 @@ max_drop = {max_drop}
     path = folder / "recipe.toml"
     path.write_text(text)
     return path
+
+
+def image_case(folder: Path, variants: Iterable[tuple[str, str]]) -> Path:
+    """`cnn`, channels first, by a recipe that hands it pixels: scaling and layout are the converter's."""
+    return write_case(
+        folder,
+        cnn(),
+        IMAGES,
+        fed=SCALED,
+        shape=(-1, 8, 6, 3),
+        datatype="UINT8",
+        layout="NHWC",
+        source='layout = "NCHW"',
+        preprocessing='{ operation = "affine", scale = 0.015625, offset = -2.0, by = "converter" }',
+        variants=variants,
+        max_drop=0.2,
+    )

@@ -23,13 +23,22 @@ from edge_runtime.loading import load
 from edge_runtime.package import open_package
 from ota_contract.manifest import VerificationStatus
 from tests.converter.conftest import Ferry
-from tests.converter.onnx_models import CLASSES, Graph, answers, cnn, encoder, mlp, recurrent, write_case
+from tests.converter.onnx_models import (
+    CLASSES,
+    IMAGES,
+    SCALED,
+    Graph,
+    answers,
+    cnn,
+    encoder,
+    image_case,
+    mlp,
+    recurrent,
+    write_case,
+)
 
 CHANCE = np.random.default_rng(11)
 VECTORS = CHANCE.normal(0, 1, (60, 7)).astype(np.float32)
-IMAGES = CHANCE.integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
-SCALED = (IMAGES.astype(np.float32) * np.float32(1 / 64) - 2).transpose(0, 3, 1, 2)
-BY_CONVERTER = '{ operation = "affine", scale = 0.015625, offset = -2.0, by = "converter" }'
 
 
 def _open(recipe_path: Path) -> Any:
@@ -79,19 +88,7 @@ def without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_tensorflow")
 def test_an_image_model_becomes_float_and_integer_variants(ferry: Ferry, tmp_path: Path) -> None:
     """Pixels in NHWC go in; scaling and the change of layout are in the graph, also where H ≠ W."""
-    recipe = write_case(
-        tmp_path / "case",
-        cnn(),
-        IMAGES,
-        fed=SCALED,
-        shape=(-1, 8, 6, 3),
-        datatype="UINT8",
-        layout="NHWC",
-        source='layout = "NCHW"',
-        preprocessing=BY_CONVERTER,
-        variants=[("onnx", "fp32"), ("onnx", "int8")],
-        max_drop=0.2,
-    )
+    recipe = image_case(tmp_path / "case", [("onnx", "fp32"), ("onnx", "int8")])
     done = ferry("convert", recipe, "-o", "package")
     assert done.code == 0, done.err
     release, _ = open_package(tmp_path / "package")

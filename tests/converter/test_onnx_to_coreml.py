@@ -20,10 +20,12 @@ from edge_runtime.package import open_package
 from tests.converter.conftest import Ferry
 from tests.converter.onnx_models import (
     CLASSES,
+    IMAGES,
     Graph,
     answers,
     cnn,
     encoder,
+    image_case,
     mlp,
     mobile,
     recurrent,
@@ -31,10 +33,6 @@ from tests.converter.onnx_models import (
 )
 from tests.packages import REPOSITORY, made_once
 
-CHANCE = np.random.default_rng(17)
-IMAGES = CHANCE.integers(0, 256, (60, 8, 6, 3), dtype=np.uint8)
-SCALED = (IMAGES.astype(np.float32) * np.float32(1 / 64) - 2).transpose(0, 3, 1, 2)
-BY_CONVERTER = '{ operation = "affine", scale = 0.015625, offset = -2.0, by = "converter" }'
 AGREEMENT = 4e-6
 
 
@@ -138,19 +136,7 @@ def test_an_image_model_becomes_a_core_ml_package(ferry: Ferry, tmp_path: Path) 
     """The whole way: pixels in NHWC, channels first inside, half floats; run twice, the same bytes."""
     every = [("onnx", "fp32"), ("onnx", "int8"), ("coreml", "fp16")]
     for name, variants in (("package", every), ("again", every[2:])):
-        recipe = write_case(
-            tmp_path / "case",
-            cnn(),
-            IMAGES,
-            fed=SCALED,
-            shape=(-1, 8, 6, 3),
-            datatype="UINT8",
-            layout="NHWC",
-            source='layout = "NCHW"',
-            preprocessing=BY_CONVERTER,
-            variants=variants,
-            max_drop=0.2,
-        )
+        recipe = image_case(tmp_path / "case", variants)
         done = ferry("convert", recipe, "-o", name)
         assert done.code == 0, done.err
     folder = tmp_path / "package"

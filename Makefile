@@ -13,10 +13,11 @@ help: ## show this help
 setup: $(READY) ## create .venv with the locked packages
 
 # uv installs the lock in seconds where pip takes minutes; it is itself locked by digest.
-$(READY): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
+$(READY): requirements/bootstrap.lock requirements/dev.lock requirements/torch.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.lock
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+	$(BIN)/python -m pip install --quiet -r requirements/torch.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --no-deps --python $(BIN)/python --require-hashes \
 		-r requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
@@ -46,7 +47,8 @@ lock: $(READY) ## resolve the lock files anew
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --group dev \
 		--extra onnx --extra tflite --extra coreml --extra cli --extra server --extra converter \
-		--extra keras --extra sklearn -o requirements/dev.lock pyproject.toml
+		--extra keras --extra sklearn --extra torch --no-emit-package torch \
+		--override requirements/without-cuda.txt -o requirements/dev.lock pyproject.toml
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist

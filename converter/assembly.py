@@ -17,8 +17,10 @@ from converter.measurements import Measurement
 from converter.package_folder import file_entry
 from converter.passes.answers import GOLDEN, read_answers
 from converter.passes.prepared import prepared
-from converter.recipe import Precision, Recipe
-from converter.routes import Node, Pass
+from converter.plans import Planned
+from converter.recipe import Recipe
+from converter.routes import Node
+from converter.variants import Precision
 from converter.verification import Findings, tolerance_for, verdict
 from edge_runtime.arrays import to_array
 from ota_contract.golden import Vector, dump_golden
@@ -58,14 +60,14 @@ _BUNDLE_SUFFIX = ".mlpackage"
 class Made:
     """The files a pass wrote, and what it said of them."""
 
-    step: Pass
+    planned: Planned
     folder: Path
     facts: Mapping[str, Any]
 
     @property
     def node(self) -> Node:
         """What they are."""
-        return self.step.target
+        return self.planned.node
 
     @property
     def runtime(self) -> Runtime:
@@ -105,11 +107,11 @@ def golden_file(recipe: Recipe, sets: Datasets, reference: Path, package: Path) 
 
 def add_variant(made: Made, package: Path) -> Variant:
     """Copy a variant's files into a package; nothing is known of its worth yet."""
-    folder = package / "variants" / made.node.id
+    folder = package / "variants" / made.planned.id
     shutil.copytree(made.folder, folder)
     files = tuple(_files(folder, package))
     return Variant(
-        id=made.node.id,
+        id=made.planned.id,
         runtime=made.runtime,
         precision=made.node.precision.value,
         files=files,

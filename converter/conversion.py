@@ -15,14 +15,16 @@ from pathlib import Path
 
 from converter.assembly import created_at
 from converter.datasets import load_datasets
+from converter.errors import RouteError
 from converter.host import this_host
 from converter.measurements import MeasurementCache, default_cache
 from converter.package_folder import check_output, staged_package
 from converter.phases import Order, Phases
+from converter.plans import plan
 from converter.progress import Progress, Silent
 from converter.recipe import Overrides, load_recipe
 from converter.report import REPORT_NAME, dump_report
-from converter.routes import check_installed, ordered_passes, source_node
+from converter.routes import check_installed, source_node
 from converter.source_file import check_source
 from converter.toolchain import toolchain
 from ota_contract.manifest import (
@@ -111,7 +113,11 @@ def convert(
 def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: str) -> Order:
     """Refuse everything that can be refused before a pass runs."""
     recipe = load_recipe(recipe_path, overrides)
-    passes = ordered_passes(recipe.targets, start=source_node(recipe.framework))
+    if recipe.searches:
+        raise RouteError(f"{recipe.shown}: {recipe.searches[0].id}: this version does not search")
+    source = source_node(recipe.framework)
+    planned = plan(recipe.targets, start=source)
+    passes = tuple(item.step for item in planned)
     check_installed(passes)
     check_output(output)
     return Order(
@@ -120,7 +126,8 @@ def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: st
         overrides=_absolute(overrides),
         source_sha256=check_source(recipe),
         sets=load_datasets(recipe),
-        passes=passes,
+        plan=planned,
+        source=source,
         created=created_at(recipe.source, os.environ),
         toolchain=toolchain(recipe, passes, command),
         host=this_host(),

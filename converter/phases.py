@@ -20,10 +20,11 @@ from converter.host import Host, runs_here
 from converter.jobs import Answer, Job
 from converter.measurements import Key, Measurement, MeasurementCache
 from converter.passes.measure import CODE_VERSION, THREADS
+from converter.plans import Planned
 from converter.progress import Progress
 from converter.ranking import ranked
 from converter.recipe import Overrides, Recipe
-from converter.routes import Pass, source_node, version_of
+from converter.routes import Node, Pass, version_of
 from converter.schedule import Step, run_steps
 from converter.verification import Findings
 from ota_contract.manifest import MANIFEST_NAME, Release, Runtime, Variant, VerificationStatus, dump_release
@@ -50,7 +51,8 @@ class Order:
     """Absolute, as are the paths in `overrides`: passes run in folders of their own."""
     overrides: Overrides
     sets: Datasets
-    passes: tuple[Pass, ...]
+    plan: tuple[Planned, ...]
+    source: Node
     source_sha256: str
     created: datetime
     toolchain: tuple[tuple[str, str], ...]
@@ -70,28 +72,20 @@ class Phases:
         self.source_correct = 0
         """Evaluation samples the source gets right."""
         self.seconds: dict[str, float] = {}
-        here = [step for step in order.passes if runs_here(_runtime(step))]
-        progress.begin(1 + 2 * len(order.passes) + len(here))
+        here = [item for item in order.plan if runs_here(_runtime(item.step))]
+        progress.begin(1 + 2 * len(order.plan) + len(here))
 
     def make(self) -> tuple[Made, ...]:
         """Ask the source for its answers, and run every pass."""
-        start = source_node(self._recipe.framework)
-        checked = tuple(step.id for step in self._order.passes if step.checks_source)
-        reference = self._step(_REFERENCE, "ask the source model", _REFERENCE)
-        steps = [replace(reference, after=checked)]
-        makers = {step.target: step.id for step in self._order.passes}
-        for step in self._order.passes:
-            after = () if step.source == start else (makers[step.source],)
-            inputs = {"model": self._file(after[0])} if after else {}
-            shown = f"{step.source.id} → {step.target.id}"
-            made = self._step(step.id, shown, step.id, inputs, dict(step.params))
-            job = replace(made.job, hides=step.hides)
-            steps.append(replace(made, job=job, after=after))
+        plan = self._order.plan
+        checked = tuple(_making(item.id) for item in plan if item.step.checks_source)
+        steps = [replace(self._step(_REFERENCE, "ask the source model", _REFERENCE), after=checked)]
+        steps += [self._making_step(item) for item in plan]
         answers = self._run(steps, at_once=_AT_ONCE)
         self.source_correct = int(answers[_REFERENCE].facts["correct"])
         return tuple(
-            Made(step=step, folder=self._out(step.id), facts=answers[step.id].facts)
-            for step in self._order.passes
+            Made(planned=item, folder=self._out(_making(item.id)), facts=answers[_making(item.id)].facts)
+            for item in plan
         )
 
     def draft(self, made: Sequence[Made]) -> Release:
@@ -135,7 +129,7 @@ class Phases:
         for variant in variants:
             failed = variant.verification.status is VerificationStatus.FAILED
             if failed and variant.id not in self._asked():
-                maker = next(step for step in self._order.passes if step.target.id == variant.id)
+                maker = next(item.step for item in self._order.plan if item.id == variant.id)
                 raise PassError(maker.id, Reason.PARITY, variant.verification.how)
         return replace(release, variants=tuple(variants))
 
@@ -143,7 +137,7 @@ class Phases:
         self, release: Release, made: Sequence[Made], cache: MeasurementCache, *, remeasure: bool
     ) -> Release:
         """Give every variant that can run here its latency and memory, one after the other."""
-        makers = {item.node.id: item for item in made}
+        makers = {item.planned.id: item for item in made}
         variants = []
         for variant in release.variants:
             if not runs_here(variant.runtime) or variant.metrics.quality is None:
@@ -170,6 +164,13 @@ class Phases:
             shutil.copytree(self._draft / "variants" / variant.id, package / "variants" / variant.id)
         shutil.copyfile(self._draft / release.golden.file.path, package / release.golden.file.path)
         return replace(release, variants=variants)
+
+    def _making_step(self, item: Planned) -> Step:
+        inputs = {} if item.after is None else {"model": self._file(_making(item.after))}
+        source = self._order.source.id if item.after is None else item.after
+        step = self._step(_making(item.id), f"{source} → {item.id}", item.step.id, inputs, dict(item.params))
+        after = () if item.after is None else (_making(item.after),)
+        return replace(step, job=replace(step.job, hides=item.step.hides), after=after)
 
     def _evaluation(self, variant: Variant) -> Step:
         step = self._step(
@@ -249,6 +250,10 @@ class Phases:
 
     def _file(self, step_id: str) -> Path:
         return self._out(step_id) / "model.onnx"
+
+
+def _making(model_id: str) -> str:
+    return f"make-{model_id}"
 
 
 def _key(variant: Variant, host: Host) -> Key:

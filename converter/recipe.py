@@ -15,8 +15,8 @@ from pathlib import Path
 
 from converter.errors import RecipeError
 from converter.tables import Table, read_toml
+from converter.variants import Search, Target, read_targets
 from ota_contract.errors import InvalidNameError
-from ota_contract.manifest import Runtime
 from ota_contract.names import ModelName, Version
 from ota_contract.preprocessing import InputSpec, Operation, Step
 from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
@@ -28,9 +28,7 @@ __all__ = [
     "InputPlan",
     "Limits",
     "Overrides",
-    "Precision",
     "Recipe",
-    "Target",
     "load_recipe",
     "shown_path",
 ]
@@ -49,14 +47,6 @@ class Framework(Enum):
     def shown(self) -> str:
         """As sentences name what runs it."""
         return {Framework.KERAS: "Keras", Framework.ONNX: "ONNX Runtime"}[self]
-
-
-class Precision(Enum):
-    """The number format most of a variant's arithmetic is in."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
 
 
 class _By(Enum):
@@ -105,19 +95,6 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A variant asked for."""
-
-    runtime: Runtime
-    precision: Precision
-
-    @property
-    def id(self) -> str:
-        """Its id in the manifest."""
-        return f"{self.runtime.value}-{self.precision.value}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one pass may take before it is ended."""
 
@@ -161,6 +138,9 @@ class Recipe:
     goal: Goal
     limits: Limits
     targets: tuple[Target, ...]
+    """The variants named."""
+    searches: tuple[Search, ...]
+    """The variants to be found."""
 
 
 def load_recipe(path: Path, overrides: Overrides | None = None) -> Recipe:
@@ -196,6 +176,7 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
     framework = source.member("framework", Framework)
     data = root.table("data", ("calibration", "evaluation", "golden"))
     folder = path.parent
+    targets, searches = read_targets(root)
     return Recipe(
         shown=shown,
         sha256=sha256,
@@ -218,7 +199,8 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
         ),
         goal=_goal(root),
         limits=_limits(root),
-        targets=_targets(root),
+        targets=targets,
+        searches=searches,
     )
 
 
@@ -346,18 +328,3 @@ def _limits(root: Table) -> Limits:
         timeout_s=table.number("timeout_s", 600.0, within=(0.1, 86_400.0)),
         memory_bytes=table.integer("memory_mb", 4096, low=1) * _MEBIBYTE,
     )
-
-
-def _targets(root: Table) -> tuple[Target, ...]:
-    tables = root.tables("variant", ("runtime", "precision"))
-    if not tables:
-        root.fail("variant", "missing; ask for at least one [[variant]]")
-    targets: list[Target] = []
-    for table in tables:
-        target = Target(
-            runtime=table.member("runtime", Runtime), precision=table.member("precision", Precision)
-        )
-        if target in targets:
-            table.fail("precision", f"{target.id} is asked for twice")
-        targets.append(target)
-    return tuple(targets)

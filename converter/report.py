@@ -62,13 +62,14 @@ def dump_report(
 
 
 def _pass(made: Made) -> dict[str, Any]:
-    step = made.step
+    step = made.planned.step
     return {
         "id": step.id,
+        "model": made.planned.id,
         "from": step.source.id,
         "to": step.target.id,
         "layout": step.target.layout,
-        "params": dict(step.params),
+        "params": dict(made.planned.params),
         "reason": step.reason,
         "facts": dict(made.facts),
     }

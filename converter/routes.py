@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from converter.errors import RouteError
-from converter.recipe import Framework, Precision, Target
+from converter.recipe import Framework
+from converter.variants import Precision, Target
 from ota_contract.manifest import Runtime
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Pass",
     "check_installed",
     "node_of",
-    "ordered_passes",
     "other_routes",
     "route_to",
     "source_node",
@@ -75,6 +75,8 @@ class Pass:
     """Distributions that must be installed."""
     reason: str
     params: Mapping[str, str | int | bool] = field(default_factory=dict)
+    takes: frozenset[str] = frozenset()
+    """The options of a recipe's variant (`converter.variants.Options`) it obeys."""
     calibrated: bool = False
     """Whether it looks at the calibration set."""
     hides: tuple[str, ...] = ()
@@ -138,6 +140,7 @@ PASSES: tuple[Pass, ...] = (
         # would answer differently by device. Seven bits cost the digits model nothing.
         reason="static QDQ, per channel; seven-bit weights give the same answer on every CPU",
         params={"reduce_range": True},
+        takes=frozenset({"reduce_range"}),
         calibrated=True,
     ),
     Pass(
@@ -217,19 +220,6 @@ def other_routes(
         pending.extend((step.target, (*chain, step)) for step in onward)
     chosen = route_to(target, start=start, passes=passes)
     return tuple(chain for chain in found if chain != chosen)
-
-
-def ordered_passes(targets: Iterable[Target], *, start: Node) -> tuple[Pass, ...]:
-    """Every pass the variants need, each once, none before what it needs.
-
-    Raises:
-        RouteError: A variant cannot be made.
-    """
-    found: dict[str, Pass] = {}
-    for target in targets:
-        for step in route_to(node_of(target), start=start):
-            found.setdefault(step.id, step)
-    return tuple(found.values())
 
 
 def check_installed(passes: Iterable[Pass]) -> None:

@@ -69,6 +69,13 @@ class Table:
         value: str = self._take(key, str, default, "text")
         return value
 
+    def truth(self, key: str) -> bool:
+        """True or false."""
+        value = self._value.get(key)
+        if not isinstance(value, bool):
+            self.fail(key, "expected true or false")
+        return value
+
     def integer(self, key: str, default: int | None = None, *, low: int = 0) -> int:
         """An integer of at least `low`."""
         value: int = self._take(key, int, default, "a whole number")

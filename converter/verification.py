@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from converter.recipe import Precision
+from converter.variants import Precision
 
 __all__ = ["GOLDEN_CEILING", "Findings", "parity_limit", "tolerance_for", "verdict"]
 
 _HEADROOM = 4.0
 """Another instruction set sums in another order and rounds elsewhere: integers move by a step or two."""
-_FLOORS = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.INT8: 5e-2}
+_FLOORS = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.MIXED: 2e-2}
+_INTEGER_FLOOR = 5e-2
 """Tolerance where nothing was measured here, or the difference was none by luck."""
-_PARITY = {Precision.FP32: 1e-3, Precision.FP16: 5e-2}
+_PARITY = {Precision.FP32: 1e-3, Precision.FP16: 5e-2, Precision.MIXED: 5e-2}
 """Greatest difference from the source a faithful conversion may show; integers are judged by the metric."""
 GOLDEN_CEILING = 0.5
 """A probability off by half says nothing about the answer any more."""
@@ -52,7 +53,7 @@ def tolerance_for(precision: Precision, measured: float | None) -> float:
         precision: Of the variant.
         measured: The greatest difference seen here, or None where the variant could not run.
     """
-    wanted = max(_FLOORS[precision], _HEADROOM * (measured or 0.0))
+    wanted = max(_floor(precision), _HEADROOM * (measured or 0.0))
     return min(GOLDEN_CEILING, _rounded_up(wanted))
 
 
@@ -67,12 +68,16 @@ def verdict(findings: Findings, precision: Precision, *, max_drop: float) -> str
     for name, difference in findings.golden_max_abs.items():
         if not difference <= GOLDEN_CEILING:
             return f"{name} differs from the source by {difference:.3g} on a golden vector"
-    if not findings.batch_max_abs <= _FLOORS[precision]:
+    if not findings.batch_max_abs <= _floor(precision):
         return f"a sample in a batch is answered {findings.batch_max_abs:.3g} apart from the same one alone"
     drop = (findings.source_correct - findings.correct) / findings.n
     if drop > max_drop:
         return f"accuracy drops by {drop:.4f}, at most {max_drop:g} is allowed"
     return ""
+
+
+def _floor(precision: Precision) -> float:
+    return _FLOORS.get(precision, _INTEGER_FLOOR)
 
 
 def _rounded_up(value: float) -> float:

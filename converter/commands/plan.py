@@ -17,8 +17,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from converter.recipe import Recipe, Target, load_recipe
-from converter.routes import Pass, node_of, other_routes, route_to, source_node, version_of
+from converter.plans import Planned, planned_route
+from converter.recipe import Recipe, load_recipe
+from converter.routes import node_of, other_routes, source_node, version_of
+from converter.variants import Target
 
 __all__ = ["configure", "run"]
 
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the routes."""
     recipe = load_recipe(arguments.recipe)
     start = source_node(recipe.framework)
-    routes = {target: route_to(node_of(target), start=start) for target in recipe.targets}
+    routes = {target: planned_route(target, start=start) for target in recipe.targets}
     if arguments.json:
         rows = [_row(recipe, target, route) for target, route in routes.items()]
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
@@ -49,37 +51,37 @@ def _others(recipe: Recipe, target: Target) -> list[list[str]]:
     return [[step.id for step in chain] for chain in chains]
 
 
-def _row(recipe: Recipe, target: Target, route: tuple[Pass, ...]) -> dict[str, Any]:
+def _row(recipe: Recipe, target: Target, route: tuple[Planned, ...]) -> dict[str, Any]:
     return {
         "variant": target.id,
         "runtime": target.runtime.value,
         "precision": target.precision.value,
         "other_routes": _others(recipe, target),
-        "installed": all(version_of(name) for step in route for name in step.needs),
+        "installed": all(version_of(name) for item in route for name in item.step.needs),
         "passes": [
             {
-                "id": step.id,
-                "from": step.source.id,
-                "to": step.target.id,
-                "layout": step.target.layout,
-                "params": dict(step.params),
-                "calibrated": step.calibrated,
-                "needs": {name: version_of(name) for name in step.needs},
-                "reason": step.reason,
+                "id": item.step.id,
+                "from": item.step.source.id,
+                "to": item.step.target.id,
+                "layout": item.step.target.layout,
+                "params": dict(item.params),
+                "calibrated": item.step.calibrated,
+                "needs": {name: version_of(name) for name in item.step.needs},
+                "reason": item.step.reason,
             }
-            for step in route
+            for item in route
         ],
     }
 
 
-def _show(recipe: Recipe, routes: dict[Target, tuple[Pass, ...]]) -> None:
+def _show(recipe: Recipe, routes: dict[Target, tuple[Planned, ...]]) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     console.print(f"[bold]{recipe.name} {recipe.version}[/bold] from {recipe.shown}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("VARIANT", "PASS", "FROM → TO", "NEEDS", "WHY"):
         table.add_column(heading, overflow="fold")
     for target, route in routes.items():
-        for index, step in enumerate(route):
+        for index, step in enumerate(item.step for item in route):
             needs = ", ".join(f"{name} {version_of(name) or '(not installed)'}" for name in step.needs)
             calibrated = " + calibration" if step.calibrated else ""
             change = f"{step.source.id}{calibrated} → {step.target.id}"

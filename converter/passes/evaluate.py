@@ -19,7 +19,8 @@ from converter.host import runs_here
 from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, read_answers
 from converter.passes.prepared import prepared
-from converter.recipe import Precision, Recipe
+from converter.recipe import Recipe
+from converter.variants import Precision
 from converter.verification import GOLDEN_CEILING, tolerance_for
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.golden_check import check_golden

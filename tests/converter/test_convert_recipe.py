@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converter.errors import RecipeError
-from converter.recipe import Limits, Overrides, Precision, Target, load_recipe
+from converter.recipe import Limits, Overrides, load_recipe
+from converter.variants import Calibration, LayerRule, Precision, Target, read_rules
 from ota_contract.manifest import Runtime
 from tests.converter.recipes import ALL_VARIANTS, recipe_text, write_recipe
 from tests.packages import RECIPE, REPOSITORY
@@ -122,6 +124,47 @@ def test_limits_are_read(tmp_path: Path) -> None:
 @given(st.sampled_from(list(Runtime)), st.sampled_from(list(Precision)))
 def test_an_id_names_runtime_and_precision(runtime: Runtime, precision: Precision) -> None:
     assert Target(runtime=runtime, precision=precision).id == f"{runtime.value}-{precision.value}"
+
+
+VARIANT = """[[variant]]
+runtime = "onnx"
+precision = "int8"
+"""
+
+
+def test_a_variant_says_how_its_precision_is_reached(tmp_path: Path) -> None:
+    options = """id = "careful"
+calibration = "entropy"
+reduce_range = false
+layers = [{ op = "Softmax", precision = "fp32" }, { layer = "block_1.*", precision = "fp16" }]
+"""
+    recipe = load_recipe(write_recipe(tmp_path, recipe_text(MODEL, variants=(), extra=VARIANT + options)))
+    (target,) = recipe.targets
+    assert target.id == "careful"
+    assert (target.options.calibration, target.options.reduce_range) == (Calibration.ENTROPY, False)
+    assert target.options.rules == (
+        LayerRule(op="Softmax", precision=Precision.FP32),
+        LayerRule(layer="block_1.*", precision=Precision.FP16),
+    )
+    assert read_rules(json.loads(json.dumps(target.options.params()))) == target.options.rules
+    assert target.options.rules[1].matches(op="Conv", layer="block_12/conv")
+    assert not target.options.rules[0].matches(op="LogSoftmax", layer="Softmax")
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "why"),
+    [
+        ('layers = [{ precision = "fp32" }]', "layers[0].layer", "give either `op` or `layer`"),
+        ('layers = [{ op = "(", precision = "fp32" }]', "layers[0].op", "not a regular expression"),
+        ('id = "Big Name"', "id", "use lower-case letters"),
+        ("block_size = 7", "block_size", "use one of 16"),
+        ('reduce_range = "yes"', "reduce_range", "expected true or false"),
+        ('candidates = ["int8"]', "candidates", 'only a variant of precision = "auto"'),
+    ],
+)
+def test_options_outside_the_dialect_are_refused(tmp_path: Path, options: str, place: str, why: str) -> None:
+    message = _refusal(tmp_path, recipe_text(MODEL, variants=(), extra=VARIANT + options))
+    assert message.startswith(f"variant[0].{place}: {why}")
 
 
 @given(key=st.from_regex(r"[a-z]{3,12}_x", fullmatch=True))

@@ -23,7 +23,8 @@ from converter.package_folder import file_entry
 from converter.passes import evaluate
 from converter.passes.answers import EVALUATION, GOLDEN, write_answers
 from converter.passes.prepared import prepared
-from converter.recipe import Overrides, Precision, load_recipe
+from converter.recipe import Overrides, load_recipe
+from converter.variants import Precision
 from converter.verification import Findings, verdict
 from edge_runtime.errors import GoldenMismatchError, InferenceError, ModelLoadError
 from edge_runtime.golden_check import check_golden

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from converter.errors import RouteError
-from converter.recipe import Framework, Precision, Target
+from converter.plans import plan
+from converter.recipe import Framework
 from converter.routes import (
     KERAS,
     ONNX_SOURCE,
@@ -18,11 +19,11 @@ from converter.routes import (
     Pass,
     check_installed,
     node_of,
-    ordered_passes,
     other_routes,
     route_to,
     source_node,
 )
+from converter.variants import Options, Precision, Target
 from ota_contract.manifest import Runtime
 
 
@@ -57,10 +58,31 @@ def test_shared_passes_run_once_and_first() -> None:
     targets = [
         Target(runtime=Runtime.ONNX, precision=precision) for precision in (Precision.INT8, Precision.FP32)
     ]
-    assert [step.id for step in ordered_passes(targets, start=KERAS)] == [
-        "keras_to_onnx",
-        "onnx_to_onnx_int8",
+    planned = plan(targets, start=KERAS)
+    assert [(item.id, item.step.id, item.after) for item in planned] == [
+        ("onnx-fp32", "keras_to_onnx", None),
+        ("onnx-int8", "onnx_to_onnx_int8", "onnx-fp32"),
     ]
+
+
+def test_variants_with_options_of_their_own_are_made_beside_one_another() -> None:
+    plain = Target(runtime=Runtime.ONNX, precision=Precision.INT8)
+    full = Target(
+        runtime=Runtime.ONNX, precision=Precision.INT8, name="full", options=Options(reduce_range=False)
+    )
+    floats = Target(runtime=Runtime.ONNX, precision=Precision.FP32, name="floats")
+    planned = {item.id: item for item in plan([plain, full, floats], start=KERAS)}
+    assert {name: item.after for name, item in planned.items()} == {
+        "floats": None, "onnx-int8": "floats", "full": "floats"
+    }  # fmt: skip
+    assert planned["onnx-int8"].params["reduce_range"] is True
+    assert planned["full"].params["reduce_range"] is False
+
+
+def test_an_option_a_pass_does_not_have_is_refused_by_name() -> None:
+    target = Target(runtime=Runtime.ONNX, precision=Precision.FP32, options=Options(block_size=32))
+    with pytest.raises(RouteError, match="onnx-fp32: keras_to_onnx has no option `block_size`; it has none"):
+        plan([target], start=KERAS)
 
 
 def test_a_variant_without_a_route_is_refused() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from converter.plans import plan
 from converter.recipe import load_recipe
-from converter.routes import KERAS, ordered_passes
+from converter.routes import KERAS
 from converter.toolchain import command_line, toolchain
 from tests.packages import RECIPE
 
@@ -23,7 +24,7 @@ def test_a_command_fits_the_manifest(words: list[str]) -> None:
 
 def test_every_tool_of_the_routes_is_recorded() -> None:
     recipe = load_recipe(RECIPE)
-    entries = dict(toolchain(recipe, ordered_passes(recipe.targets, start=KERAS), "typed"))
+    entries = dict(toolchain(recipe, [item.step for item in plan(recipe.targets, start=KERAS)], "typed"))
     tools = {"tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "coremltools", "ai-edge-litert"}
     assert tools <= entries.keys()
     assert entries["recipe_sha256"] == recipe.sha256

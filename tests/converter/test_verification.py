@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.recipe import Precision
+from converter.variants import Precision
 from converter.verification import GOLDEN_CEILING, Findings, tolerance_for, verdict
 
 FAITHFUL = Findings(

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper
 
 from converter.errors import RecipeError
 from converter.passes.onnx_cleaning import value_info
-from converter.passes.onnx_signature import Matched, MatchedInput
-from ota_contract.preprocessing import Operation, Step
+from converter.passes.signature import Matched, MatchedInput
+from ota_contract.preprocessing import Step
+from ota_contract.preprocessing_steps import Affine, Cast
 
 __all__ = ["with_signature"]
 
@@ -57,17 +58,19 @@ def _front(item: MatchedInput) -> list[Any]:
         nodes.append(helper.make_node(operator, inputs, [made], **attributes))
         return made
 
-    def constant(value: float) -> str:
-        return add("Constant", [], value=helper.make_tensor("", TensorProto.FLOAT, [], [np.float32(value)]))
+    def constant(step: Affine, numbers: tuple[float, ...]) -> str:
+        shape = step.operand_shape(numbers)
+        value = helper.make_tensor("", TensorProto.FLOAT, shape, np.array(numbers, np.float32))
+        return add("Constant", [], value=value)
 
     for step in item.plan.converter_steps:
         wanted = _wanted(step, dtype, tensor.name)
         if wanted != dtype:
             name, dtype = add("Cast", [name], to=_type(wanted)), wanted
-        if step.operation is Operation.AFFINE:
-            name = add("Mul", [name, constant(step.scale)])
-            if step.offset:
-                name = add("Add", [name, constant(step.offset)])
+        if isinstance(step, Affine):
+            name = add("Mul", [name, constant(step, step.scale)])
+            if any(step.offset):
+                name = add("Add", [name, constant(step, step.offset)])
     if item.permutation:
         name = add("Transpose", [name], perm=item.permutation)
     if dtype != item.dtype:
@@ -82,8 +85,10 @@ def _wanted(step: Step, dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     The executor's casts saturate and round; ONNX's do neither, so only those are folded where nothing
     can saturate or be rounded.
     """
-    if step.operation is Operation.AFFINE:
+    if isinstance(step, Affine):
         return np.dtype(np.float32)
+    if not isinstance(step, Cast):  # the recipe lets nothing else through
+        raise RecipeError(f"input {name}: {step.operation.value} is not folded into ONNX")
     wanted = np.dtype(step.datatype.dtype)
     if wanted != np.float32 and not (wanted in _INTEGERS and np.can_cast(dtype, wanted, "safe")):
         raise RecipeError(

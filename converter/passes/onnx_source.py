@@ -19,7 +19,8 @@ from converter.errors import PassError, Reason, SourceError
 from converter.jobs import Job
 from converter.passes.onnx_external import read_external
 from converter.passes.onnx_graphs import all_nodes, all_tensors
-from converter.passes.onnx_signature import Matched, matched
+from converter.passes.onnx_signature import matched
+from converter.passes.signature import Matched
 from converter.recipe import Recipe, shown_path
 from converter.source_file import check_source
 

@@ -97,7 +97,7 @@ def test_a_mistake_is_one_line_naming_the_key(
 
 def test_a_variant_is_asked_for_once(tmp_path: Path) -> None:
     text = recipe_text(MODEL, variants=[("onnx", "fp32"), ("onnx", "fp32")])
-    assert _refusal(tmp_path, text) == "variant[1].precision: onnx-fp32 is asked for twice"
+    assert _refusal(tmp_path, text).startswith("variant[1].precision: onnx-fp32 is asked for twice; give one")
 
 
 def test_a_device_step_cannot_follow_a_folded_one(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ layers = [{ op = "Softmax", precision = "fp32" }, { layer = "block_1.*", precisi
     [
         ('layers = [{ precision = "fp32" }]', "layers[0].layer", "give either `op` or `layer`"),
         ('layers = [{ op = "(", precision = "fp32" }]', "layers[0].op", "not a regular expression"),
-        ('id = "Big Name"', "id", "use lower-case letters"),
+        ('id = "Big Name"', "id", "'Big Name': use lower-case letters"),
         ("block_size = 7", "block_size", "use one of 16"),
         ('reduce_range = "yes"', "reduce_range", "expected true or false"),
         ('candidates = ["int8"]', "candidates", 'only a variant of precision = "auto"'),

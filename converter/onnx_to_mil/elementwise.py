@@ -8,17 +8,14 @@ from functools import reduce
 import numpy as np
 from onnx import TensorProto
 
+from converter.onnx_importing.node import FLOATS, type_name
+from converter.onnx_importing.quantization import RANGES
 from converter.onnx_to_mil.node import Convert, Node, Value, as_constant, dims, is_bool, is_float, mb
 
 __all__ = ["OPERATORS", "broadcast"]
 
 _Binary = Callable[..., Value]
-_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _WIDE = (TensorProto.INT32, TensorProto.INT64)
-_NARROW = {
-    TensorProto.INT8: (-128, 127), TensorProto.UINT8: (0, 255),
-    TensorProto.INT16: (-32768, 32767), TensorProto.UINT16: (0, 65535),
-}  # fmt: skip
 
 
 def broadcast(value: Value, shape: tuple[int, ...]) -> Value:
@@ -143,12 +140,12 @@ def _cast(node: Node) -> Value:
 
 
 def _cast_like(node: Node) -> Value:
-    return _to(node, node.elem_types[0])
+    return _to(node, node.stated[0].elem_type)
 
 
 def _to(node: Node, wanted: int) -> Value:
     x = node.var(0)
-    if wanted in _FLOATS:
+    if wanted in FLOATS:
         return mb.identity(x=x) if is_float(x) else mb.cast(x=x, dtype="fp32")
     if wanted == TensorProto.BOOL:
         return (
@@ -158,9 +155,9 @@ def _to(node: Node, wanted: int) -> Value:
         )
     if wanted in _WIDE:
         return mb.cast(x=x, dtype="int32") if is_float(x) or is_bool(x) else mb.identity(x=x)
-    if wanted in _NARROW and (is_float(x) or is_bool(x)):  # out of range is undefined in ONNX, too
+    if wanted in RANGES and (is_float(x) or is_bool(x)):  # out of range is undefined in ONNX, too
         return mb.cast(x=x, dtype="int32")
-    return node.refuse(f"to {TensorProto.DataType.Name(wanted)}")
+    return node.refuse(f"to {type_name(wanted)}")
 
 
 def _is_nan(node: Node) -> Value:

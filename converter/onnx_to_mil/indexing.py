@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from converter.onnx_importing.shapes import slices_of
 from converter.onnx_to_mil.node import Convert, Node, Value, dims, is_bool, mb
 
 __all__ = ["OPERATORS"]
@@ -11,29 +12,18 @@ __all__ = ["OPERATORS"]
 
 def _slice(node: Node) -> Value:
     x = node.var(0)
-    own = dims(x)
-    if len(node) == 1:
-        starts, ends = list(node.attr("starts")), list(node.attr("ends"))
-        axes, steps = list(node.attr("axes", range(len(starts)))), [1] * len(starts)
-    else:
-        starts, ends = node.integers(1, "starts"), node.integers(2, "ends")
-        axes = node.integers(3, "axes") if node.has(3) else list(range(len(starts)))
-        steps = node.integers(4, "steps") if node.has(4) else [1] * len(starts)
-    begin, end, stride, turned = [0] * len(own), list(own), [1] * len(own), []
-    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
-        place = axis % len(own)
-        taken = range(own[place])[start:stop:step]
-        if not taken:
-            node.refuse("a slice of no length")
-        first = taken[0]
-        if step < 0:  # turned round, it is a slice with a positive step
-            turned.append(place)
-            first = own[place] - 1 - first
-        begin[place], stride[place] = first, abs(step)
-        end[place] = first + (len(taken) - 1) * abs(step) + 1
-    if turned:
+    taken = slices_of(node)
+    turned = [axis for axis, item in enumerate(taken) if item.turned]
+    if not turned:
+        begin, end = [item.begin for item in taken], [item.end for item in taken]
+    else:  # turned round, it is a slice with a positive step
         x = mb.reverse(x=x, axes=turned)
-    return mb.slice_by_index(x=x, begin=begin, end=end, stride=stride)
+        spans = [
+            (length - item.end, length - item.begin) if item.turned else (item.begin, item.end)
+            for item, length in zip(taken, dims(x), strict=True)
+        ]
+        begin, end = [low for low, _ in spans], [high for _, high in spans]
+    return mb.slice_by_index(x=x, begin=begin, end=end, stride=[item.step for item in taken])
 
 
 def _places(node: Node, index: int, length: int) -> Value:

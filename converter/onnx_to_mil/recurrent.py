@@ -8,10 +8,14 @@ Keras and PyTorch have.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
+from converter.onnx_importing.recurrence import (
+    backwards_of,
+    check_recurrent,
+    known_state,
+    state_axis,
+    weights_of,
+)
 from converter.onnx_to_mil.node import Convert, Node, Value, dims, mb
 
 __all__ = ["OPERATORS"]
@@ -19,43 +23,23 @@ __all__ = ["OPERATORS"]
 _MOST_STEPS = 512
 _Layer = Callable[[Node, int, Value], tuple[Value, ...]]
 """Runs one direction over [steps, batch, features]: outputs, and the last states of [batch, hidden]."""
-_DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
 def _recurrent(layer: _Layer, states: int) -> Convert:
     def convert(node: Node) -> Value:
-        _check(node)
+        check_recurrent(node)
         x = node.var(0)
         batch_first = bool(node.attr("layout", 0))
         if batch_first:
             x = mb.transpose(x=x, perm=[1, 0, 2])
-        direction = node.attr("direction", "forward")
-        backwards = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
         found: list[tuple[Value, ...]] = []
-        for place, backward in enumerate(backwards):
+        for place, backward in enumerate(backwards_of(node)):
             given = mb.reverse(x=x, axes=[0]) if backward else x
             outputs, *last = layer(node, place, given)
             found.append((mb.reverse(x=outputs, axes=[0]) if backward else outputs, *last))
         return _joined(node, found, states, batch_first=batch_first)
 
     return convert
-
-
-def _check(node: Node) -> None:
-    steps, batch, _ = dims(node.var(0))
-    if node.attr("layout", 0):
-        steps, batch = batch, steps
-    if node.has(4) and node.integers(4, "sequence lengths") != [steps] * batch:
-        node.refuse("sequences of different lengths")
-    if node.has(7):
-        node.refuse("peepholes")
-    if node.attr("clip") is not None:
-        node.refuse("clip")
-    node.only("input_forget", 0, 0)
-    usual = _DEFAULTS[node.op_type]
-    kinds = [kind.decode() if isinstance(kind, bytes) else kind for kind in node.attr("activations", usual)]
-    if any(kind != usual[place % len(usual)] for place, kind in enumerate(kinds)):
-        node.refuse(f"activations {', '.join(kinds)}")
 
 
 def _joined(node: Node, found: list[tuple[Value, ...]], states: int, *, batch_first: bool) -> list[Value]:
@@ -70,59 +54,43 @@ def _joined(node: Node, found: list[tuple[Value, ...]], states: int, *, batch_fi
     return results[: len(node.outputs)]
 
 
-def _weights(node: Node, place: int, order: str) -> tuple[Any, Any, Any, Any]:
-    """Input and hidden weights and biases of a direction, gates in the order asked for."""
-    own = {"LSTM": "iofc", "GRU": "zrh", "RNN": "i"}[node.op_type]
-    hidden = node.attr("hidden_size") or dims(node.var(2))[-1]
-    gates = np.concatenate([np.arange(hidden) + own.index(gate) * hidden for gate in order])
-    weight = node.constant(1, "weights")[place].astype(np.float32)[gates]
-    kept = node.constant(2, "weights")[place].astype(np.float32)[gates]
-    count = len(own) * hidden
-    bias = (
-        node.constant(3, "bias")[place].astype(np.float32) if node.has(3) else np.zeros(2 * count, np.float32)
-    )
-    return weight, kept, bias[:count][gates], bias[count:][gates]
-
-
 def _state(node: Node, index: int, place: int) -> Value:
-    """An initial state of a direction: zeros where none is given."""
-    hidden = node.attr("hidden_size") or dims(node.var(2))[-1]
-    axis = 1 if node.attr("layout", 0) else 0
-    batch = dims(node.var(0))[1 - axis]
-    if not node.has(index):
-        return np.zeros((batch, hidden), np.float32)
-    if node.known(index):
-        return np.ascontiguousarray(node.constant(index, "state").take(place, axis=axis).astype(np.float32))
+    """An initial state of a direction."""
+    known = known_state(node, index, place)
+    if known is not None:
+        return known
+    axis = state_axis(node)
     state = mb.split(x=node.var(index), num_splits=dims(node.var(index))[axis], axis=axis)
     chosen = state[place] if isinstance(state, (list, tuple)) else state
     return mb.squeeze(x=chosen, axes=[axis])
 
 
 def _lstm(node: Node, place: int, x: Value) -> tuple[Value, ...]:
-    weight, kept, bias, more = _weights(node, place, "ifoc")
+    own = weights_of(node, place, "ifoc")
     made = mb.lstm(
-        x=x, initial_h=_state(node, 5, place), initial_c=_state(node, 6, place), weight_ih=weight,
-        weight_hh=kept, bias=bias + more, direction="forward", output_sequence=True,
+        x=x, initial_h=_state(node, 5, place), initial_c=_state(node, 6, place), weight_ih=own.given,
+        weight_hh=own.kept, bias=own.given_bias + own.kept_bias, direction="forward", output_sequence=True,
     )  # fmt: skip
     return tuple(made)
 
 
 def _rnn(node: Node, place: int, x: Value) -> tuple[Value, ...]:
-    weight, kept, bias, more = _weights(node, place, "i")
+    own = weights_of(node, place, "i")
     made = mb.rnn(
-        x=x, initial_h=_state(node, 5, place), weight_ih=weight, weight_hh=kept, bias=bias + more,
-        direction="forward", output_sequence=True, activation="tanh",
+        x=x, initial_h=_state(node, 5, place), weight_ih=own.given, weight_hh=own.kept,
+        bias=own.given_bias + own.kept_bias, direction="forward", output_sequence=True, activation="tanh",
     )  # fmt: skip
     return tuple(made)
 
 
 def _gru(node: Node, place: int, x: Value) -> tuple[Value, ...]:
-    weight, kept, bias, more = _weights(node, place, "zrh")
-    steps, size = dims(x)[0], len(weight) // 3
+    own = weights_of(node, place, "zrh")
+    kept, more = own.kept, own.kept_bias
+    steps, size = dims(x)[0], len(own.given) // 3
     if steps > _MOST_STEPS:
         node.refuse(f"{steps} steps, at most {_MOST_STEPS} are written out")
     after = bool(node.attr("linear_before_reset", 0))
-    given = mb.linear(x=x, weight=weight, bias=bias)  # of all steps at once
+    given = mb.linear(x=x, weight=own.given, bias=own.given_bias)  # of all steps at once
     every = mb.split(x=given, num_splits=steps, axis=0) if steps > 1 else [given]
     state, states = _state(node, 5, place), []
     for step in every:

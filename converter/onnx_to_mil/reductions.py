@@ -7,23 +7,15 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
+from converter.onnx_importing.shapes import reduced_axes
 from converter.onnx_to_mil.node import Convert, Node, Value, dims, is_bool, is_float, mb
 
 __all__ = ["OPERATORS"]
 
 
-def _axes(node: Node) -> list[int] | None:
-    """The axes to reduce; None where nothing is reduced."""
-    rank = len(dims(node.var(0)))
-    given = node.integers(1, "axes") if node.has(1) else list(node.attr("axes", []))
-    if not given:
-        return None if node.attr("noop_with_empty_axes", 0) else list(range(rank))
-    return sorted(axis % rank for axis in given)
-
-
 def _reduced(before: Callable[[Value], Value], make: str, after: Callable[[Value], Value]) -> Convert:
     def convert(node: Node) -> Value:
-        axes, keep = _axes(node), bool(node.attr("keepdims", 1))
+        axes, keep = reduced_axes(node), bool(node.attr("keepdims", 1))
         x = node.var(0)
         truth = is_bool(x)
         x = before(mb.cast(x=x, dtype="int32") if truth else x)
@@ -48,7 +40,7 @@ def _logarithm(x: Value) -> Value:
 
 
 def _log_sum_exp(node: Node) -> Value:
-    axes, x = _axes(node), node.var(0)
+    axes, x = reduced_axes(node), node.var(0)
     if axes is None or not dims(x):
         return mb.identity(x=x)
     return mb.reduce_log_sum_exp(x=x, axes=axes, keep_dims=bool(node.attr("keepdims", 1)))
@@ -97,7 +89,7 @@ def _one_hot(node: Node) -> Value:
     indices = mb.select(
         cond=mb.less(x=indices, y=np.int32(0)), a=mb.add(x=indices, y=np.int32(depth)), b=indices
     )
-    kind = np.float32 if node.elem_types[0] in (TensorProto.FLOAT, TensorProto.DOUBLE) else np.int32
+    kind = np.float32 if node.stated[0].elem_type in (TensorProto.FLOAT, TensorProto.DOUBLE) else np.int32
     return mb.one_hot(
         indices=indices, one_hot_vector_size=depth, axis=node.attr("axis", -1) % rank,
         on_value=kind(on), off_value=kind(off),

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 
+from converter.onnx_importing.shapes import (
+    flattened,
+    padding_of,
+    reshaped,
+    sizes_of_parts,
+    squeezed,
+    unsqueezed,
+)
 from converter.onnx_to_mil.elementwise import broadcast
 from converter.onnx_to_mil.node import Convert, Node, Value, as_constant, dims, is_bool, is_float, mb
 
@@ -26,38 +34,11 @@ def _to_shape(value: Value, shape: list[int]) -> Value:
     return mb.reshape(x=value, shape=shape)
 
 
-def _reshape(node: Node) -> Value:
-    own, wanted = dims(node.var(0)), node.integers(1, "lengths")
-    if not node.attr("allowzero", 0):
-        wanted = [own[axis] if length == 0 else length for axis, length in enumerate(wanted)]
-    if -1 in wanted:
-        rest = math.prod(length for length in wanted if length != -1)
-        wanted = [math.prod(own) // rest if length == -1 else length for length in wanted]
-    return _to_shape(node.var(0), wanted)
+def _shaped(lengths: Callable[[Node], list[int]]) -> Convert:
+    def convert(node: Node) -> Value:
+        return _to_shape(node.var(0), lengths(node))
 
-
-def _flatten(node: Node) -> Value:
-    own = dims(node.var(0))
-    axis = node.attr("axis", 1)
-    axis = axis + len(own) if axis < 0 else axis
-    return _to_shape(node.var(0), [math.prod(own[:axis]), math.prod(own[axis:])])
-
-
-def _squeeze(node: Node) -> Value:
-    own = dims(node.var(0))
-    axes = node.integers(1, "axes") if node.has(1) else node.attr("axes")
-    if axes is None:
-        axes = [axis for axis, length in enumerate(own) if length == 1]
-    gone = {axis % len(own) for axis in axes}
-    return _to_shape(node.var(0), [length for axis, length in enumerate(own) if axis not in gone])
-
-
-def _unsqueeze(node: Node) -> Value:
-    own = list(dims(node.var(0)))
-    axes = node.integers(1, "axes") if node.has(1) else list(node.attr("axes"))
-    for axis in sorted(axis % (len(own) + len(axes)) for axis in axes):
-        own.insert(axis, 1)
-    return _to_shape(node.var(0), own)
+    return convert
 
 
 def _transpose(node: Node) -> Value:
@@ -82,30 +63,16 @@ def _concat(node: Node) -> Value:
 
 def _split(node: Node) -> Value:
     x = node.var(0)
-    axis = node.attr("axis", 0) % len(dims(x))
-    if node.has(1):
-        sizes = node.integers(1, "lengths")
-    elif node.attr("split") is not None:
-        sizes = list(node.attr("split"))
-    else:
-        count = node.attr("num_outputs") or len(node.outputs)
-        each = -(-dims(x)[axis] // count)
-        sizes = [each] * (count - 1) + [dims(x)[axis] - each * (count - 1)]
+    sizes = sizes_of_parts(node)
     if len(sizes) == 1:
         return mb.identity(x=x)
-    if min(sizes) < 1:
-        node.refuse("a part of no length")
-    return mb.split(x=x, split_sizes=sizes, axis=axis)
+    return mb.split(x=x, split_sizes=sizes, axis=node.axis(0))
 
 
 def _pad(node: Node) -> Value:
     x, mode = node.var(0), node.attr("mode", "constant")
     own = dims(x)
-    axes = node.integers(3, "axes") if node.has(3) else list(range(len(own)))
-    given = node.integers(1, "lengths")
-    pads = [[0, 0] for _ in own]
-    for place, axis in enumerate(axes):
-        pads[axis % len(own)] = [given[place], given[place + len(axes)]]
+    pads = padding_of(node)
     x = _cut(x, pads)
     pads = [[max(0, before), max(0, after)] for before, after in pads]
     if not any(map(any, pads)):
@@ -177,7 +144,8 @@ def _triangle(node: Node) -> Value:
 
 
 OPERATORS: dict[str, Convert] = {
-    "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
+    "Reshape": _shaped(reshaped), "Flatten": _shaped(flattened), "Squeeze": _shaped(squeezed),
+    "Unsqueeze": _shaped(unsqueezed),
     "Transpose": _transpose, "Expand": _expand, "Tile": _tile, "Concat": _concat, "Split": _split,
     "Pad": _pad, "DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth,
     "ConstantOfShape": _filled, "Trilu": _triangle,

@@ -173,7 +173,7 @@ def judged(
         how = _shortened(f"nothing was compared: {where} refuses {findings.not_run}")
         return replace(variant, verification=Verification(status=VerificationStatus.NOT_RUN, how=how))
     precision = Precision(variant.precision)
-    why = verdict(findings, precision, max_drop=recipe.goal.max_drop)
+    why = verdict(findings, precision, max_drop=recipe.goal.max_drop, metric=recipe.goal.metric)
     how = why or (
         f"{findings.n} evaluation samples and {len(sets.golden)} golden vectors in {where}, "
         f"against the source in {recipe.framework.shown}"
@@ -193,7 +193,10 @@ def judged(
         ),
         tolerances=tuple(
             Tolerance(
-                output=item.output, max_abs=tolerance_for(precision, findings.golden_max_abs[item.output])
+                output=item.output,
+                max_abs=tolerance_for(
+                    precision, findings.golden_max_abs[item.output], findings.scale_of(item.output)
+                ),
             )
             if item.output in findings.golden_max_abs
             else item

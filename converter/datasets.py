@@ -15,6 +15,7 @@ import numpy as np
 
 from converter.archives import ArchiveError, check_archive
 from converter.errors import DataError
+from converter.judging import Metric
 from converter.recipe import Recipe, shown_path
 from edge_runtime.port import AnyArray
 from ota_contract.tensors import DYNAMIC
@@ -108,17 +109,20 @@ def _load(recipe: Recipe, name: str, path: Path) -> Dataset:
                 f"{shown}: `{wanted.input}` is {array.dtype} of shape {list(array.shape)}, the recipe says "
                 f"{wanted.raw_datatype.value} of shape {list(wanted.raw_shape)}"
             )
-    return _checked(Dataset(name=name, raw=raw, labels=arrays.get(LABEL)), shown, len(recipe.labels))
+    return _checked(Dataset(name=name, raw=raw, labels=arrays.get(LABEL)), shown, recipe)
 
 
-def _checked(data: Dataset, shown: str, classes: int) -> Dataset:
+def _checked(data: Dataset, shown: str, recipe: Recipe) -> Dataset:
     counts = {len(array) for array in data.raw.values()}
     if len(counts) != 1:
         raise DataError(f"{shown}: arrays differ in length: {sorted(counts)}")
     if not len(data):
         raise DataError(f"{shown}: the {data.name} set is empty")
-    labels = data.labels
-    if labels is not None:
+    labels, classes = data.labels, len(recipe.labels)
+    if labels is not None and recipe.goal.metric == Metric.WITHIN.value:
+        if labels.shape != (len(data),) or labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
+            raise DataError(f"{shown}: `{LABEL}` must be one number a sample")
+    elif labels is not None:
         if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
             raise DataError(f"{shown}: `{LABEL}` must be one whole number a sample")
         if classes and not (int(labels.min()) >= 0 and int(labels.max()) < classes):

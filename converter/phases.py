@@ -206,6 +206,7 @@ class Phases:
             correct=facts.get("correct", 0),
             agreed=facts.get("agreed", 0),
             max_abs=facts.get("max_abs", {}),
+            scale=facts.get("scale", {}),
             golden_max_abs=facts.get("golden_max_abs", {}),
             batch_max_abs=facts.get("batch_max_abs", 0.0),
             failure=facts["failure"],

@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from converter.errors import RecipeError
+from converter.judging import Metric
 from converter.tables import Table, read_toml
 from converter.variants import Search, Target, read_targets
 from ota_contract.errors import InvalidNameError
@@ -42,11 +43,16 @@ class Framework(Enum):
 
     KERAS = "keras"
     ONNX = "onnx"
+    SKLEARN = "sklearn"
 
     @property
     def shown(self) -> str:
         """As sentences name what runs it."""
-        return {Framework.KERAS: "Keras", Framework.ONNX: "ONNX Runtime"}[self]
+        return {
+            Framework.KERAS: "Keras",
+            Framework.ONNX: "ONNX Runtime",
+            Framework.SKLEARN: "scikit-learn",
+        }[self]
 
 
 class _By(Enum):
@@ -60,6 +66,7 @@ class _By(Enum):
 _FOLDED = {
     Framework.KERAS: (Operation.AFFINE,),
     Framework.ONNX: (Operation.AFFINE, Operation.CAST),
+    Framework.SKLEARN: (Operation.AFFINE, Operation.CAST),
 }
 
 
@@ -92,6 +99,8 @@ class Goal:
     """How much of the source's metric a variant may lose."""
     confidence: float
     """Of the printed interval."""
+    tolerance: float = 0.0
+    """How far from the label an answer may lie, of the metric "within"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +252,8 @@ def _source_layout(source: Table, framework: Framework) -> str:
     layout = source.text("layout", "")
     if layout and framework is Framework.KERAS:
         source.fail("layout", "Keras models say their layout themselves")
+    if layout and framework is Framework.SKLEARN:
+        source.fail("layout", "scikit-learn models take columns, which have none")
     if len(set(layout)) != len(layout) or len(layout) > MAX_RANK:
         source.fail("layout", f"use up to {MAX_RANK} different axis letters, such as NCHW")
     return layout
@@ -311,12 +322,13 @@ def _outputs(root: Table) -> Iterator[Tensor]:
 
 
 def _goal(root: Table) -> Goal:
-    table = root.table("goal", ("metric", "max_drop", "confidence"))
-    metric = table.text("metric")
-    if metric != "accuracy":
-        table.fail("metric", f"{metric!r} is not known: this version measures accuracy")
+    table = root.table("goal", ("metric", "max_drop", "confidence", "tolerance"))
+    metric = table.member("metric", Metric)
+    if table.has("tolerance") != (metric is Metric.WITHIN):
+        table.fail("tolerance", f'the metric "{Metric.WITHIN.value}" has one, and no other')
     return Goal(
-        metric=metric,
+        metric=metric.value,
+        tolerance=table.number("tolerance", 0.0, within=(0.0, 1e30)),
         max_drop=table.number("max_drop", within=(0.0, 1.0)),
         confidence=table.number("confidence", 0.95, within=(0.5, 0.9999)),
     )

@@ -21,6 +21,7 @@ __all__ = [
     "KERAS",
     "ONNX_SOURCE",
     "PASSES",
+    "SKLEARN",
     "Format",
     "Node",
     "Pass",
@@ -39,6 +40,7 @@ class Format(Enum):
     KERAS = "keras"
     ONNX_SOURCE = "onnx-source"
     """As somebody exported it; what runs on devices is made of it."""
+    SKLEARN = "sklearn"
     TFLITE = "tflite"
     ONNX = "onnx"
     COREML = "coreml"
@@ -46,7 +48,7 @@ class Format(Enum):
     @property
     def runtime(self) -> Runtime | None:
         """What runs such a file on a device; None for a format that is a source only."""
-        return None if self in (Format.KERAS, Format.ONNX_SOURCE) else Runtime(self.value)
+        return Runtime(self.value) if self.value in {item.value for item in Runtime} else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +89,13 @@ class Pass:
     @property
     def extra(self) -> str:
         """The extra of this distribution that installs what it needs."""
-        return "keras" if self.source.format is Format.KERAS else "converter"
+        known = {Format.KERAS: "keras", Format.SKLEARN: "sklearn"}
+        return known.get(self.source.format, "converter")
 
 
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
 ONNX_SOURCE = Node(format=Format.ONNX_SOURCE, layout="", precision=Precision.FP32)
+SKLEARN = Node(format=Format.SKLEARN, layout="", precision=Precision.FP32)
 _TFLITE = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.FP32)
 _TFLITE_INT8 = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.INT8)
 _ONNX = Node(format=Format.ONNX, layout="NHWC", precision=Precision.FP32)
@@ -129,6 +133,16 @@ PASSES: tuple[Pass, ...] = (
         target=_ONNX,
         needs=("onnx", "onnxruntime"),
         reason="the same graph with the recipe's shapes and preprocessing, and its constants folded",
+        checks_source=True,
+    ),
+    Pass(
+        id="sklearn_to_onnx",
+        source=SKLEARN,
+        target=_ONNX,
+        needs=("scikit-learn", "skops", "skl2onnx", "onnx", "onnxruntime"),
+        reason="skl2onnx, with scalers in front of trees taken into their thresholds, so that none flips",
+        params={"opset": 15},
+        hides=("tensorflow", "torch"),
         checks_source=True,
     ),
     Pass(
@@ -180,7 +194,11 @@ def node_of(target: Target) -> Node:
 
 def source_node(framework: Framework) -> Node:
     """The node a source model of this kind is at."""
-    return {Framework.KERAS: KERAS, Framework.ONNX: ONNX_SOURCE}[framework]
+    return {
+        Framework.KERAS: KERAS,
+        Framework.ONNX: ONNX_SOURCE,
+        Framework.SKLEARN: SKLEARN,
+    }[framework]
 
 
 def route_to(target: Node, *, start: Node, passes: Iterable[Pass] = PASSES) -> tuple[Pass, ...]:

@@ -1,8 +1,9 @@
 """Looks at the source model's bytes before anything opens it.
 
-A pickle runs code when it is opened, and so does a Keras model with a Lambda layer; both are refused
-here, unopened. What passes is loaded by Keras in safe mode in a process of its own. An ONNX file holds
-no code; it is opened, bounded and checked by `converter.passes.onnx_source`, in a process of its own too.
+A pickle runs code when it is opened, and so does a Keras model with a Lambda layer or a .skops file with
+types of somebody's own; all are refused here, unopened. What passes is loaded by Keras in safe mode, or
+by skops from a closed list of types, in a process of its own. An ONNX file holds no code; it is opened,
+bounded and checked by `converter.passes.onnx_source`, in a process of its own too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 from converter.archives import ArchiveError, check_archive
 from converter.errors import SourceError
 from converter.recipe import Framework, Recipe, shown_path
+from converter.skops_file import ADVICE as SKOPS_ADVICE
+from converter.skops_file import check_skops
 
 __all__ = ["check_source", "digest_file"]
 
@@ -28,10 +31,17 @@ _MEMBERS = ("config.json", "model.weights.h5")
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\(lp\d|\(dp\d|c[a-z_][\w.]*\n[\w.]+\n")
+_COMPRESSED = (
+    b"x\x01", b"x^", b"x\x9c", b"x\xda", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\0\0", b"\x04\x22M\x18"
+)  # fmt: skip
 _CODE = ("Lambda", "__lambda__")
 _SAFE_ROOTS = ("keras", "builtins")
 _CHUNK_BYTES = 2**20
-_ONE_FILE = {Framework.KERAS: ": model.save('model.keras')", Framework.ONNX: ", and name that"}
+_ONE_FILE = {
+    Framework.KERAS: ": model.save('model.keras')",
+    Framework.ONNX: ", and name that",
+    Framework.SKLEARN: ": skops.io.dump(model, 'model.skops')",
+}
 
 
 def check_source(recipe: Recipe) -> str:
@@ -51,14 +61,22 @@ def check_source(recipe: Recipe) -> str:
         raise SourceError(f"{recipe.shown}: source.path: {shown} does not exist{advice}") from error
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror}") from error
-    if _PICKLE.match(head):
-        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened")
+    if _PICKLE.match(head) or (recipe.framework is Framework.SKLEARN and _is_compressed(head)):
+        advice = f"; {SKOPS_ADVICE}" if recipe.framework is Framework.SKLEARN else ""
+        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened{advice}")
     match recipe.framework:
         case Framework.KERAS:
             _check_keras(path, head, shown)
         case Framework.ONNX:
             _check_onnx(path, head, shown)
+        case Framework.SKLEARN:
+            check_skops(path, head, shown)
     return digest_file(path)
+
+
+def _is_compressed(head: bytes) -> bool:
+    """Whether it begins as joblib's compressed pickles do: zlib, gzip, bzip2, xz, lzma or lz4."""
+    return head.startswith(_COMPRESSED)
 
 
 def _check_keras(path: Path, head: bytes, shown: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from converter.variants import Precision
 
@@ -39,6 +39,12 @@ class Findings:
     """What raised, if anything did."""
     not_run: str = ""
     """What of the model could not be evaluated here: then nothing was compared, and nothing is claimed."""
+    scale: Mapping[str, float] = field(default_factory=dict)
+    """The greatest size of the source's numbers by output, at least 1: floats round in proportion to it."""
+
+    def scale_of(self, output: str) -> float:
+        """What differences in an output are relative to."""
+        return self.scale.get(output, 1.0)
 
 
 def parity_limit(precision: Precision) -> float:
@@ -46,33 +52,34 @@ def parity_limit(precision: Precision) -> float:
     return _PARITY.get(precision, math.inf)
 
 
-def tolerance_for(precision: Precision, measured: float | None) -> float:
+def tolerance_for(precision: Precision, measured: float | None, scale: float = 1.0) -> float:
     """How far a device's answer to a golden vector may lie from the source's.
 
     Args:
         precision: Of the variant.
         measured: The greatest difference seen here, or None where the variant could not run.
+        scale: The greatest size of the source's numbers, at least 1.
     """
-    wanted = max(_floor(precision), _HEADROOM * (measured or 0.0))
-    return min(GOLDEN_CEILING, _rounded_up(wanted))
+    wanted = max(_floor(precision) * scale, _HEADROOM * (measured or 0.0))
+    return min(GOLDEN_CEILING * scale, _rounded_up(wanted))
 
 
-def verdict(findings: Findings, precision: Precision, *, max_drop: float) -> str:
+def verdict(findings: Findings, precision: Precision, *, max_drop: float, metric: str = "accuracy") -> str:
     """Why the variant fails, or an empty string."""
     if findings.failure:
         return findings.failure
-    limit = parity_limit(precision)
     for name, difference in findings.max_abs.items():
+        limit = parity_limit(precision) * findings.scale_of(name)
         if not difference <= limit:
             return f"{name} differs from the source by {difference:.3g}, at most {limit:g} is parity"
     for name, difference in findings.golden_max_abs.items():
-        if not difference <= GOLDEN_CEILING:
+        if not difference <= GOLDEN_CEILING * findings.scale_of(name):
             return f"{name} differs from the source by {difference:.3g} on a golden vector"
-    if not findings.batch_max_abs <= _floor(precision):
+    if not findings.batch_max_abs <= _floor(precision) * max(findings.scale.values(), default=1.0):
         return f"a sample in a batch is answered {findings.batch_max_abs:.3g} apart from the same one alone"
     drop = (findings.source_correct - findings.correct) / findings.n
     if drop > max_drop:
-        return f"accuracy drops by {drop:.4f}, at most {max_drop:g} is allowed"
+        return f"{metric} drops by {drop:.4f}, at most {max_drop:g} is allowed"
     return ""
 
 

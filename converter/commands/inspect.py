@@ -106,7 +106,7 @@ def show_release(release: Release) -> None:
     for heading in ("#", "VARIANT", "RUNTIME", "TYPE", "VERIFIED"):
         table.add_column(heading, no_wrap=True)
     table.add_column("kB", justify="right", no_wrap=True)
-    table.add_column("ACCURACY", min_width=_INTERVAL_WIDTH)  # folds first where the terminal is narrow
+    table.add_column(_metric(release), min_width=_INTERVAL_WIDTH)  # folds first where the terminal is narrow
     for heading in ("P50", "P99", "PARITY"):
         table.add_column(heading, justify="right", no_wrap=True)
     for variant in release.variants:
@@ -150,7 +150,7 @@ def _cells(variant: Variant) -> tuple[str, ...]:
         escape(variant.precision),
         variant.verification.status.value.replace("_", " "),
         f"{variant.metrics.size_bytes / _KILOBYTE:.1f}",
-        _accuracy(variant.metrics.quality),
+        _share(variant.metrics.quality),
         "–" if latency is None else f"{latency.p50_us} µs",
         "–" if latency is None else f"{latency.p99_us} µs",
         "–" if error is None else f"{error:.1g}",
@@ -165,7 +165,13 @@ def _reasons(release: Release) -> dict[str, list[str]]:
     return reasons
 
 
-def _accuracy(quality: Quality | None) -> str:
+def _metric(release: Release) -> str:
+    """What the variants were judged by."""
+    qualities = (variant.metrics.quality for variant in release.variants)
+    return next((quality.metric.upper() for quality in qualities if quality is not None), "QUALITY")
+
+
+def _share(quality: Quality | None) -> str:
     if quality is None:
         return "–"
     share, low, high = (value / MILLION for value in (quality.value_ppm, quality.low_ppm, quality.high_ppm))

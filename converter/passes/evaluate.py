@@ -17,6 +17,7 @@ from converter.datasets import Dataset, load_datasets
 from converter.errors import UnsupportedOperationError
 from converter.host import runs_here
 from converter.jobs import Job
+from converter.judging import alike, magnitudes, right
 from converter.passes.answers import EVALUATION, GOLDEN, read_answers
 from converter.passes.prepared import prepared
 from converter.recipe import Recipe
@@ -60,18 +61,19 @@ def _examine(
     outputs = _run_singly(model, release, recipe, sets.evaluation)
     expected = read_answers(reference, EVALUATION)
     scores = recipe.outputs[0].name
-    classes, wanted = outputs[scores].argmax(axis=-1), expected[scores].argmax(axis=-1)
     golden_outputs = _run_singly(model, release, recipe, sets.golden)
     golden_max_abs = _greatest(golden_outputs, read_answers(reference, GOLDEN))
+    scale = magnitudes(expected)
     facts = {
-        "correct": int((classes == sets.evaluation.labels).sum()),
-        "agreed": int((classes == wanted).sum()),
+        "correct": int(right(recipe.goal, outputs[scores], sets.evaluation.labels).sum()),
+        "agreed": int(alike(recipe.goal, outputs[scores], expected[scores]).sum()),
+        "scale": scale,
         "max_abs": _greatest(outputs, expected),
         "golden_max_abs": golden_max_abs,
         "batch_max_abs": _batch_difference(model, release, variant, recipe, sets.evaluation, outputs),
         "accelerator": model.accelerator,
     }
-    return {**facts, "failure": _golden_failure(model, release, variant, package, golden_max_abs)}
+    return {**facts, "failure": _golden_failure(model, release, variant, package, golden_max_abs, scale)}
 
 
 def _opened(release: Release, variant: Variant, package: Path) -> LoadedModel:
@@ -83,14 +85,20 @@ def _opened(release: Release, variant: Variant, package: Path) -> LoadedModel:
 
 
 def _golden_failure(
-    model: LoadedModel, release: Release, variant: Variant, package: Path, measured: Mapping[str, float]
+    model: LoadedModel,
+    release: Release,
+    variant: Variant,
+    package: Path,
+    measured: Mapping[str, float],
+    scale: Mapping[str, float],
 ) -> str:
     """The device's own self-test, with the tolerances it will get."""
     precision = Precision(variant.precision)
-    if max(measured.values()) > GOLDEN_CEILING:
+    if any(value > GOLDEN_CEILING * scale[name] for name, value in measured.items()):
         return ""  # the verdict says so, and better
     tolerances = tuple(
-        Tolerance(output=name, max_abs=tolerance_for(precision, value)) for name, value in measured.items()
+        Tolerance(output=name, max_abs=tolerance_for(precision, value, scale[name]))
+        for name, value in measured.items()
     )
     golden = (package / release.golden.file.path).read_bytes()
     try:

@@ -1,4 +1,7 @@
-"""ONNX → Core ML, FP16 mlpackage, through the importer in `converter.onnx_to_mil`."""
+"""ONNX → Core ML, FP16 mlpackage, through the importer in `converter.onnx_to_mil`.
+
+Trees decide in single floats: a feature rounded to half of one would take another branch.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import coremltools as ct
 import numpy as np
 import onnx
 
-from converter.errors import RecipeError
+from converter.errors import OperatorRefusedError, RecipeError
 from converter.jobs import Job
+from converter.onnx_ml.rewriting import plain, uses_ml
 from converter.onnx_to_mil.importing import program_of
 from converter.passes.coreml_file import canonical, check_constants, input_type
 from converter.passes.onnx_cleaning import folded, with_input_shapes
@@ -25,12 +29,13 @@ _WHOLE = (Datatype.INT32, Datatype.INT64, Datatype.INT16, Datatype.INT8, Datatyp
 def run(job: Job) -> Mapping[str, Any]:
     """Write `<model>.mlpackage`; the facts describe it."""
     recipe = job.recipe()
-    model = onnx.load(job.inputs["model"])
+    source = onnx.load(job.inputs["model"])
+    model = _plain(source)
     with_input_shapes(model, {plan.tensor.name: _shape(plan, recipe) for plan in recipe.inputs})
     target = getattr(ct.target, str(job.params["minimum_deployment_target"]))
-    made = built(
-        model, [_input(plan) for plan in recipe.inputs], target=target, precision=ct.precision.FLOAT16
-    )
+    halves_where = _undecided if uses_ml(source) else None
+    precision = ct.transform.FP16ComputePrecision(op_selector=halves_where)
+    made = built(model, [_input(plan) for plan in recipe.inputs], target=target, precision=precision)
     operators, halves, constants = check_constants(job, made)
     package = job.out / f"{recipe.name.model}.mlpackage"
     made.save(str(package))
@@ -62,6 +67,27 @@ def built(model: Any, inputs: Sequence[Any], *, target: Any, precision: Any) -> 
         compute_precision=precision,
         skip_model_load=True,
     )
+
+
+def _plain(model: Any) -> Any:  # noqa: ANN401
+    """The model in operators of `ai.onnx` alone."""
+    try:
+        return plain(model)
+    except OperatorRefusedError as error:
+        raise OperatorRefusedError(f"cannot convert to Core ML: {error}") from error
+
+
+def _undecided(operation: Any) -> bool:  # noqa: ANN401
+    """Whether an operation may be in half floats: no tree's decision depends on it."""
+    pending, seen = [operation], set[str]()
+    while pending:
+        item = pending.pop()
+        if item.op_type == "greater":
+            return False
+        if item.name not in seen:
+            seen.add(item.name)
+            pending.extend(child for output in item.outputs for child in output.child_ops)
+    return True
 
 
 def _input(plan: InputPlan) -> Any:  # noqa: ANN401 - coremltools is untyped

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import onnx
-
-from converter.errors import SourceError
 from converter.jobs import Job
-from converter.passes.onnx_cleaning import folded, shapes_of, value_info
-from converter.passes.onnx_file import FILE, canonical, describe
-from converter.passes.onnx_preprocessing import with_signature
+from converter.passes.onnx_delivery import deliver
 from converter.passes.onnx_source import open_onnx
-from converter.recipe import Recipe
-from ota_contract.tensors import DYNAMIC
 
 __all__ = ["run"]
 
@@ -24,38 +17,5 @@ def run(job: Job) -> Mapping[str, Any]:
     recipe = job.recipe()
     source = open_onnx(job, recipe)
     before = len(source.model.graph.node)
-    model = with_signature(source.model, source.matched)
-    model = folded(model)
-    _check_outputs(model, recipe)
-    _with_recipe_outputs(model, recipe)
-    used = {node.domain for node in model.graph.node} | {""}
-    kept = [item for item in model.opset_import if item.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
-    content = canonical(model)
-    (job.out / FILE).write_bytes(content)
-    return {**describe(model), "source_sha256": source.sha256, "source_operators": before}
-
-
-def _check_outputs(model: Any, recipe: Recipe) -> None:  # noqa: ANN401 - onnx publishes no types
-    shapes = shapes_of(model)
-    for tensor in recipe.outputs:
-        found = shapes.get(tensor.name)
-        if found is None:
-            continue
-        fits = len(found) == len(tensor.shape) and all(
-            DYNAMIC in (own, wanted) or own == wanted for own, wanted in zip(found, tensor.shape, strict=True)
-        )
-        if not fits:
-            raise SourceError(
-                f"the model answers {tensor.name} of shape {list(found)}, {recipe.shown} says "
-                f"{list(tensor.shape)}"
-            )
-
-
-def _with_recipe_outputs(model: Any, recipe: Recipe) -> None:  # noqa: ANN401
-    """State the outputs as the recipe does, where inference knows no better."""
-    tensors = {tensor.name: tensor for tensor in recipe.outputs}
-    for item in model.graph.output:
-        item.CopyFrom(value_info(item.name, onnx.TensorProto.FLOAT, tensors[item.name].shape))
+    facts = deliver(job, recipe, source.model, source.matched)
+    return {**facts, "source_sha256": source.sha256, "source_operators": before}

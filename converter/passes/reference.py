@@ -10,6 +10,7 @@ import numpy as np
 from converter.datasets import Dataset, load_datasets
 from converter.errors import PassError, Reason
 from converter.jobs import Job
+from converter.judging import right
 from converter.passes.answers import EVALUATION, GOLDEN, write_answers
 from converter.passes.prepared import prepared_for_source
 from converter.recipe import Framework, Recipe
@@ -31,7 +32,7 @@ def run(job: Job) -> Mapping[str, Any]:
     write_answers(job.out, EVALUATION, outputs)
     write_answers(job.out, GOLDEN, _answers(job, recipe, ask, sets.golden, batch))
     scores = outputs[recipe.outputs[0].name]
-    return {"correct": int((scores.argmax(axis=-1) == sets.evaluation.labels).sum())}
+    return {"correct": int(right(recipe.goal, scores, sets.evaluation.labels).sum())}
 
 
 def _opened(job: Job, recipe: Recipe) -> tuple[_Ask, int]:
@@ -53,6 +54,11 @@ def _opened(job: Job, recipe: Recipe) -> tuple[_Ask, int]:
 
             source = OnnxReference(job, recipe)
             return source, 1 if source.one_by_one else _BATCH
+        case Framework.SKLEARN:
+            from converter.passes.sklearn_model import answers, open_sklearn  # noqa: PLC0415
+
+            estimator, name = open_sklearn(recipe), recipe.inputs[0].tensor.name
+            return lambda inputs: [answers(estimator, inputs[name].astype(np.float32))], _BATCH
 
 
 def _answers(job: Job, recipe: Recipe, ask: _Ask, data: Dataset, batch: int) -> dict[str, AnyArray]:

@@ -79,7 +79,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ('datatype = "FP32"', 'datatype = "FP16"', "output[0].datatype: outputs are FP32"),
         ("max_drop = 0.01", "max_drop = 1.5", "goal.max_drop: 1.5 is outside 0.0…1.0"),
         ("max_drop = 0.01", "max_drop = nan", "goal.max_drop: nan is outside"),
-        ('metric = "accuracy"', 'metric = "mAP"', "goal.metric: 'mAP' is not known"),
+        ('metric = "accuracy"', 'metric = "mAP"', "goal.metric: 'mAP' is none of accuracy, within"),
         ('precision = "fp32"', 'precision = "int4"', "variant[0].precision: 'int4' is none of fp32,"),
         ('runtime = "tflite"', "runtime = 3", "variant[0].runtime: expected text"),
         ("[[variant]]", "[[variants]]", "variants: unknown key"),
@@ -171,7 +171,7 @@ def test_options_outside_the_dialect_are_refused(tmp_path: Path, options: str, p
 def test_any_unknown_key_is_refused(tmp_path_factory: pytest.TempPathFactory, key: str) -> None:
     folder = tmp_path_factory.mktemp("recipe")
     message = _refusal(folder, recipe_text(MODEL, extra=f"{key} = 1"))
-    assert message == f"goal.{key}: unknown key; known are metric, max_drop, confidence"
+    assert message == f"goal.{key}: unknown key; known are metric, max_drop, confidence, tolerance"
 
 
 @given(st.binary(max_size=200))

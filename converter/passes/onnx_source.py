@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from converter.errors import PassError, Reason, SourceError
 from converter.jobs import Job
+from converter.passes.finite import means_infinity
 from converter.passes.onnx_external import read_external
 from converter.passes.onnx_graphs import all_nodes, all_tensors
 from converter.passes.onnx_signature import matched
@@ -128,14 +129,9 @@ def _check_finite(job: Job, model: Any, shown: str) -> None:  # noqa: ANN401
         if tensor.data_type not in _FLOATS:
             continue
         array = numpy_helper.to_array(tensor)
-        if np.isnan(array).any() or (np.isinf(array).any() and not _means_infinity(array)):
+        if not np.isfinite(array).all() and not means_infinity(array):
             message = f"{shown}: weight {name or '(unnamed)'} holds NaN or infinity; train the model again"
             raise PassError(job.name, Reason.NOT_FINITE, message)
-
-
-def _means_infinity(array: Any) -> bool:  # noqa: ANN401
-    """A bound that is none, or an attention mask: zeros and minus infinities."""
-    return array.size == 1 or bool(np.all((array == 0) | np.isneginf(array)))
 
 
 def _with_known_opset(model: Any, shown: str) -> Any:  # noqa: ANN401

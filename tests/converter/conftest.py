@@ -12,7 +12,14 @@ from typing import NamedTuple
 import pytest
 
 from ferry_cli.__main__ import main
-from tests.packages import cache_environment, digits_model, digits_package, made_once, session_folder
+from tests.packages import (
+    REPOSITORY,
+    cache_environment,
+    digits_model,
+    digits_package,
+    made_once,
+    session_folder,
+)
 
 
 class Outcome(NamedTuple):
@@ -52,6 +59,16 @@ def odd_models(session: Path, model: Path) -> Path:
             script = Path(__file__).with_name("odd_models.py")
             command = [sys.executable, str(script), str(model / "digits.keras"), str(folder)]
             subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch_models(session: Path) -> Path:
+    """PyTorch programs of every family with samples and answers; `odd/` holds what nobody should convert."""
+    with made_once(session, "torch-models") as (folder, there):
+        if not there:
+            command = [sys.executable, "-m", "tests.converter.torch_models", str(folder)]
+            subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
     return folder
 
 

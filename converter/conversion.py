@@ -23,7 +23,8 @@ from converter.phases import Order, Phases
 from converter.plans import plan
 from converter.progress import Progress, Silent
 from converter.recipe import Overrides, load_recipe
-from converter.report import REPORT_NAME, dump_report
+from converter.report import dump_report
+from converter.reporting.files import write_reports
 from converter.routes import check_installed, source_node
 from converter.source_file import check_source
 from converter.toolchain import toolchain
@@ -105,7 +106,7 @@ def convert(
         release = phases.measure(release, made, known, remeasure=remeasure)
         release = phases.finish(release, package)
         report = dump_report(order, release, made, findings, source_correct=phases.source_correct)
-        (package / REPORT_NAME).write_bytes(report)
+        write_reports(package, release, report)
         (package / MANIFEST_NAME).write_bytes(dump_release(release))
     return Conversion(package=output, release=release, seconds=phases.seconds)
 

@@ -18,9 +18,8 @@ from converter.routes import node_of, route_to, source_node
 from converter.verification import Findings, parity_limit
 from ota_contract.manifest import Release
 
-__all__ = ["REPORT_NAME", "dump_report"]
+__all__ = ["dump_report"]
 
-REPORT_NAME = "report.json"
 _FORMAT = "ferry.report/1"
 
 

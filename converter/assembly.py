@@ -149,7 +149,7 @@ def draft_release(
         inputs=tuple(plan.tensor for plan in recipe.inputs),
         outputs=recipe.outputs,
         labels=recipe.labels,
-        preprocessing=tuple(plan.spec for plan in recipe.inputs),
+        preprocessing=recipe.preprocessing,
         golden=golden,
         variants=tuple(variants),
         toolchain=toolchain,

@@ -1,14 +1,16 @@
 """The data sets a conversion is calibrated with and judged by.
 
 Each is an .npz of one array per input, by its name, with one row per sample; `label` holds the class
-where samples are labelled. Nothing is unpickled.
+where samples are labelled. Nothing is unpickled: BYTES, files or texts of any length, are arrays of numpy's
+fixed width (`S`, or `U` for text). It drops zero bytes at an element's end, where PNG, JPEG and text have
+none. Waveforms of several lengths are filled up to the longest with what `fit_length` fills up with: zeros.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,10 @@ import numpy as np
 from converter.archives import ArchiveError, check_archive
 from converter.errors import DataError
 from converter.judging import Metric
+from converter.pass_recipe import withheld
 from converter.recipe import Recipe, shown_path
 from edge_runtime.port import AnyArray
-from ota_contract.tensors import DYNAMIC
+from ota_contract.tensors import DYNAMIC, Datatype
 
 __all__ = ["LABEL", "Dataset", "Datasets", "load_datasets"]
 
@@ -56,11 +59,29 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datasets:
-    """The three sets of a recipe."""
+    """The three sets of a recipe, or those of them that a pass may read."""
 
-    calibration: Dataset
-    evaluation: Dataset
-    golden: Dataset
+    loaded: Mapping[str, Dataset]
+
+    @property
+    def calibration(self) -> Dataset:
+        """What ranges are taken from."""
+        return self._set("calibration")
+
+    @property
+    def evaluation(self) -> Dataset:
+        """What variants are judged on."""
+        return self._set("evaluation")
+
+    @property
+    def golden(self) -> Dataset:
+        """What devices test themselves with."""
+        return self._set("golden")
+
+    def _set(self, name: str) -> Dataset:
+        if name not in self.loaded:
+            raise DataError(f"this pass does not say that it reads the {name} set")
+        return self.loaded[name]
 
 
 def load_datasets(recipe: Recipe) -> Datasets:
@@ -69,18 +90,18 @@ def load_datasets(recipe: Recipe) -> Datasets:
     Raises:
         DataError: Missing, malformed, empty, unlabelled, or overlapping; the message says which.
     """
-    sets = Datasets(
-        calibration=_load(recipe, "calibration", recipe.data.calibration),
-        evaluation=_load(recipe, "evaluation", recipe.data.evaluation),
-        golden=_load(recipe, "golden", recipe.data.golden),
-    )
-    if sets.evaluation.labels is None:
-        raise DataError(f"{shown_path(recipe.data.evaluation)} has no `{LABEL}` array to judge answers by")
-    if len(sets.golden) > _MAX_GOLDEN:
-        raise DataError(f"golden set: {len(sets.golden)} vectors, at most {_MAX_GOLDEN} fit a device")
-    _check_disjoint(sets.evaluation, sets.calibration)
-    _check_disjoint(sets.evaluation, sets.golden)
-    return sets
+    paths = {field.name: Path(getattr(recipe.data, field.name)) for field in fields(recipe.data)}
+    loaded = {name: _load(recipe, name, path) for name, path in paths.items() if not withheld(path)}
+    judge, golden = loaded.get("evaluation"), loaded.get("golden")
+    if golden is not None and len(golden) > _MAX_GOLDEN:
+        raise DataError(f"golden set: {len(golden)} vectors, at most {_MAX_GOLDEN} fit a device")
+    if judge is not None:
+        if judge.labels is None:
+            shown = shown_path(recipe.data.evaluation)
+            raise DataError(f"{shown} has no `{LABEL}` array to judge answers by")
+        for other in (loaded[name] for name in ("calibration", "golden") if name in loaded):
+            _check_disjoint(judge, other)
+    return Datasets(loaded=loaded)
 
 
 def _load(recipe: Recipe, name: str, path: Path) -> Dataset:
@@ -95,21 +116,29 @@ def _load(recipe: Recipe, name: str, path: Path) -> Dataset:
     except (ArchiveError, OSError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"{shown} is not a readable .npz file of plain arrays: {error}") from error
     raw = {}
-    for plan in recipe.inputs:
-        wanted = plan.spec
+    for wanted in recipe.preprocessing:
         if wanted.input not in arrays:
             raise DataError(f"{shown} has no array `{wanted.input}`; it has {', '.join(arrays) or 'none'}")
-        array = raw[wanted.input] = arrays[wanted.input]
+        array = raw[wanted.input] = _text_as_bytes(arrays[wanted.input])
         fits = array.ndim == len(wanted.raw_shape) and all(
             expected in (DYNAMIC, got)
             for expected, got in zip(wanted.raw_shape[1:], array.shape[1:], strict=True)
         )
-        if not fits or array.dtype != wanted.raw_datatype.dtype:
+        if not fits or not _is_of(array, wanted.raw_datatype):
             raise DataError(
                 f"{shown}: `{wanted.input}` is {array.dtype} of shape {list(array.shape)}, the recipe says "
                 f"{wanted.raw_datatype.value} of shape {list(wanted.raw_shape)}"
             )
     return _checked(Dataset(name=name, raw=raw, labels=arrays.get(LABEL)), shown, recipe)
+
+
+def _is_of(array: AnyArray, datatype: Datatype) -> bool:
+    return array.dtype.kind == "S" if datatype is Datatype.BYTES else array.dtype == datatype.dtype
+
+
+def _text_as_bytes(array: AnyArray) -> AnyArray:
+    """Texts as the device gets them, in UTF-8: numpy's own fixed width of four bytes a character goes."""
+    return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
 
 
 def _checked(data: Dataset, shown: str, recipe: Recipe) -> Dataset:

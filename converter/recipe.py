@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from converter.errors import RecipeError
 from converter.judging import Metric
+from converter.recipe_inputs import InputPlan, read_inputs, read_tensor
 from converter.tables import Table, read_toml
 from converter.variants import Search, Target, read_targets
 from ota_contract.errors import InvalidNameError
 from ota_contract.names import ModelName, Version
-from ota_contract.preprocessing import InputSpec, Operation, Step
-from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
+from ota_contract.preprocessing import InputSpec, Operation
+from ota_contract.tensors import MAX_RANK, Datatype, Tensor
 
 __all__ = [
     "DataPaths",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 _MEBIBYTE = 2**20
-_MAX_NAME = 64
 
 
 class Framework(Enum):
@@ -55,30 +55,11 @@ class Framework(Enum):
         }[self]
 
 
-class _By(Enum):
-    """Who carries out a preprocessing step, in the order the steps run."""
-
-    DEVICE = "device"
-    CONVERTER = "converter"
-    SOURCE = "source"
-
-
 _FOLDED = {
     Framework.KERAS: (Operation.AFFINE,),
     Framework.ONNX: (Operation.AFFINE, Operation.CAST),
     Framework.SKLEARN: (Operation.AFFINE, Operation.CAST),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputPlan:
-    """An input of the signature and the way from a raw value to what the source model takes."""
-
-    tensor: Tensor
-    spec: InputSpec
-    """For the manifest: steps that are not the device's are marked `folded`."""
-    converter_steps: tuple[Step, ...]
-    """The folded steps the source model lacks; the converter puts them into the graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +123,10 @@ class Recipe:
     source_layout: str
     """Axis letters of the source's images, where they are not the recipe's; else empty."""
     inputs: tuple[InputPlan, ...]
+    preprocessing: tuple[InputSpec, ...]
+    """How raw values become the inputs; steps that are not the device's are marked `folded`."""
+    vocabularies: Mapping[str, Path]
+    """The files that tokenizers need, by SHA-256."""
     outputs: tuple[Tensor, ...]
     data: DataPaths
     goal: Goal
@@ -159,7 +144,7 @@ def load_recipe(path: Path, overrides: Overrides | None = None) -> Recipe:
         RecipeError: Missing, malformed, or asking for what this version cannot do.
     """
     shown = shown_path(path)
-    keys = ("release", "source", "input", "output", "data", "goal", "limits", "variant")
+    keys = ("release", "source", "input", "raw", "output", "data", "goal", "limits", "variant")
     root, content = read_toml(path, shown=shown, keys=keys)
     try:
         recipe = _recipe_from(root, path, shown, hashlib.sha256(content).hexdigest())
@@ -186,6 +171,7 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
     data = root.table("data", ("calibration", "evaluation", "golden"))
     folder = path.parent
     targets, searches = read_targets(root)
+    inputs = read_inputs(root, folder, _FOLDED[framework])
     return Recipe(
         shown=shown,
         sha256=sha256,
@@ -199,7 +185,9 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
         source=_joined(folder, source.text("path")),
         made_by=source.text("made_by", ""),
         source_layout=_source_layout(source, framework),
-        inputs=tuple(_inputs(root, framework)),
+        inputs=inputs.plans,
+        preprocessing=inputs.preprocessing,
+        vocabularies=inputs.vocabularies,
         outputs=tuple(_outputs(root)),
         data=DataPaths(
             calibration=_joined(folder, data.text("calibration")),
@@ -233,21 +221,6 @@ def _joined(folder: Path, text: str) -> Path:
     return Path(os.path.normpath(folder / text))
 
 
-def _tensor(table: Table) -> Tensor:
-    name, shape = table.text("name"), table.integers("shape")
-    if not name or len(name) > _MAX_NAME:
-        table.fail("name", f"use 1 to {_MAX_NAME} characters")
-    if not shape or len(shape) > MAX_RANK or any(length != DYNAMIC and length < 1 for length in shape):
-        table.fail("shape", f"use 1 to {MAX_RANK} lengths, each −1 (any) or at least 1")
-    return Tensor(
-        name=name,
-        datatype=table.member("datatype", Datatype),
-        shape=shape,
-        layout=table.text("layout", ""),
-        meaning=table.text("meaning", ""),
-    )
-
-
 def _source_layout(source: Table, framework: Framework) -> str:
     layout = source.text("layout", "")
     if layout and framework is Framework.KERAS:
@@ -259,63 +232,12 @@ def _source_layout(source: Table, framework: Framework) -> str:
     return layout
 
 
-def _inputs(root: Table, framework: Framework) -> Iterator[InputPlan]:
-    keys = ("name", "datatype", "shape", "layout", "meaning", "raw_datatype", "raw_shape", "preprocessing")
-    tables = root.tables("input", keys)
-    if not tables:
-        root.fail("input", "missing; name at least one [[input]]")
-    for table in tables:
-        tensor = _tensor(table)
-        steps = tuple(_steps(table, framework))
-        yield InputPlan(
-            tensor=tensor,
-            spec=InputSpec(
-                input=tensor.name,
-                raw_datatype=table.member("raw_datatype", Datatype, tensor.datatype),
-                raw_shape=table.integers("raw_shape") or tensor.shape,
-                steps=tuple(step for _, step in steps),
-            ),
-            converter_steps=tuple(step for by, step in steps if by is _By.CONVERTER),
-        )
-
-
-def _steps(table: Table, framework: Framework) -> Iterator[tuple[_By, Step]]:
-    last = _By.DEVICE
-    order = list(_By)
-    for item in table.tables("preprocessing", ("operation", "by", "shape", "datatype", "scale", "offset")):
-        by = item.member("by", _By)
-        if order.index(by) < order.index(last):
-            item.fail("by", f"a step by the {by.value} cannot follow one by the {last.value}")
-        last = by
-        operation = item.member("operation", Operation)
-        if by is _By.CONVERTER and operation not in _FOLDED[framework]:
-            known = " and ".join(f'"{known.value}"' for known in _FOLDED[framework])
-            item.fail("by", f'the converter folds {known} steps only; leave this one to the "device"')
-        yield by, _step(item, operation, folded=by is not _By.DEVICE)
-
-
-def _step(table: Table, operation: Operation, *, folded: bool) -> Step:
-    match operation:
-        case Operation.RESHAPE:
-            return Step(operation=operation, folded=folded, shape=table.integers("shape"))
-        case Operation.CAST:
-            return Step(operation=operation, folded=folded, datatype=table.member("datatype", Datatype))
-        case Operation.AFFINE:
-            bounds = (-1e30, 1e30)
-            return Step(
-                operation=operation,
-                folded=folded,
-                scale=table.number("scale", within=bounds),
-                offset=table.number("offset", within=bounds),
-            )
-
-
 def _outputs(root: Table) -> Iterator[Tensor]:
     tables = root.tables("output", ("name", "datatype", "shape", "layout", "meaning"))
     if not tables:
         root.fail("output", "missing; name at least one [[output]]")
     for table in tables:
-        tensor = _tensor(table)
+        tensor = read_tensor(table)
         if tensor.datatype is not Datatype.FP32:
             table.fail("datatype", "outputs are FP32 in every variant")
         yield tensor

@@ -60,6 +60,15 @@ class Table:
             if key not in keys:
                 raise RecipeError(f"{self._place(key)}: unknown key; known are {', '.join(keys)}")
 
+    @property
+    def place(self) -> str:
+        """File and table, as error messages name them."""
+        return f"{self._file}: {self._name}" if self._name else self._file
+
+    def values(self) -> dict[str, Any]:
+        """The table as it stands in the file, unparsed, for a grammar that others own."""
+        return dict(self._value)
+
     def has(self, key: str) -> bool:
         """Whether the key is present."""
         return key in self._value

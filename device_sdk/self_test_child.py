@@ -74,7 +74,7 @@ def _check(folder: Path, variant_id: str, threads: int, memory_bytes: int) -> di
         variant = release.variant(variant_id)
         model = load(release, variant, folder, threads=threads)
         golden = (folder / release.golden.file.path).read_bytes()
-        return {"passed": check_golden(model, release, variant, golden)}
+        return {"passed": check_golden(model, release, variant, golden, folder=folder)}
     except (FerryError, OSError) as error:
         return {"error": str(error)[:300]}
     except MemoryError:

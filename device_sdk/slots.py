@@ -321,8 +321,8 @@ class ModelSlots:
 
 
 def files_of(release: Release, variant: Variant) -> tuple[File, ...]:
-    """What a device needs of a release: its variant's files and the golden vectors, each once."""
-    files = {file.path: file for file in (*variant.files, release.golden.file)}
+    """What a device needs of a release: its variant's files, vocabularies and golden vectors, each once."""
+    files = {file.path: file for file in (*variant.files, *release.assets, release.golden.file)}
     return tuple(files.values())
 
 

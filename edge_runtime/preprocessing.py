@@ -1,40 +1,142 @@
-"""The one executor of a release's preprocessing."""
+"""The one executor of a release's preprocessing.
+
+`Preprocessing` is made once for a release and then turns raw values into tensors. What decodes, resizes,
+tokenizes or transforms is in modules of its own, imported when a step needs it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from edge_runtime.errors import InputError
+from edge_runtime.arrays import as_bytes
+from edge_runtime.errors import InputError, PackageError
 from edge_runtime.port import AnyArray
-from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.manifest import Release
+from ota_contract.preprocessing import InputSpec, Step
+from ota_contract.preprocessing_steps import (
+    Affine,
+    Cast,
+    Crop,
+    Decode,
+    FitLength,
+    LogMel,
+    Reshape,
+    Resize,
+    Transpose,
+    WordPiece,
+)
 from ota_contract.tensors import DYNAMIC, Datatype
 
-__all__ = ["prepare"]
+__all__ = ["Preprocessing", "affine_operands", "prepare"]
+
+_ONE_BY_ONE = (Decode, Resize, Crop)
+"""Samples may differ in size before these; a whole set of decoded photographs fits no memory."""
 
 
-def prepare(specs: Iterable[InputSpec], raw: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """Turn raw values into the model's input tensors; inputs without a spec pass through.
+class Preprocessing:
+    """What makes a model's input tensors of raw values; safe to use from several threads."""
 
-    Raises:
-        InputError: A raw value is missing, or of another type or shape than the spec says.
-    """
-    tensors = dict(raw)
-    for spec in specs:
-        if spec.input not in raw:
-            raise InputError(f"raw input {spec.input} is missing")
-        array = raw[spec.input]
-        _check_raw(spec, array)
-        for step in spec.steps:
-            if not step.folded:
-                array = _apply(step, array, spec.input)
-        tensors[spec.input] = array
-    return tensors
+    def __init__(self, specs: Iterable[InputSpec], vocabularies: Mapping[str, bytes] | None = None) -> None:
+        """Get ready.
+
+        Args:
+            specs: One for each raw value.
+            vocabularies: The files that tokenizers need, by SHA-256; their bytes are verified already.
+
+        Raises:
+            PackageError: A vocabulary is missing or is not one.
+        """
+        self._specs = tuple(specs)
+        self._steps = {spec.input: spec.active_steps for spec in self._specs}
+        self._tokenizers = {
+            spec.input: _tokenizer(spec.tokenizer, vocabularies or {})
+            for spec in self._specs
+            if spec.tokenizer is not None
+        }
+
+    @classmethod
+    def of_release(cls, release: Release, folder: Path) -> Self:
+        """The preprocessing of a release whose verified files lie in a folder.
+
+        Raises:
+            PackageError: A vocabulary cannot be read, or is not one.
+        """
+        vocabularies = {}
+        for asset in release.assets:
+            try:
+                vocabularies[asset.sha256] = (folder / asset.path).read_bytes()
+            except OSError as error:
+                raise PackageError(f"{folder / asset.path}: {error.strerror}") from error
+        return cls(release.preprocessing, vocabularies)
+
+    def prepare(self, raw: Mapping[str, Any]) -> dict[str, AnyArray]:
+        """Turn raw values into the model's input tensors; inputs without a spec pass through.
+
+        Args:
+            raw: Arrays by name. BYTES may also be `bytes` or `str` (a batch of one), a list of those, or an
+                array of them.
+
+        Raises:
+            InputError: A raw value is missing, of another type or shape than the spec says, or out of bounds.
+            RuntimeNotInstalledError: A step needs a package that is not installed.
+        """
+        tensors = dict(raw)
+        for spec in self._specs:
+            if spec.input not in raw:
+                raise InputError(f"raw input {spec.input} is missing")
+            value = tensors.pop(spec.input)
+            try:
+                tensors.update(self._made(spec, value))
+            except InputError as error:
+                named = str(error).startswith("raw input")
+                raise error if named else InputError(f"raw input {spec.input}: {error}") from error
+        return tensors
+
+    def _made(self, spec: InputSpec, value: Any) -> Mapping[str, AnyArray]:  # noqa: ANN401 - unchecked yet
+        steps = self._steps[spec.input]
+        if spec.raw_datatype is not Datatype.BYTES:
+            _check_raw(spec, value)
+            return {spec.input: _run(steps, value)}
+        elements = as_bytes(value)
+        if spec.raw_shape[0] not in (DYNAMIC, len(elements)):
+            raise InputError(f"{len(elements)} elements, expected {spec.raw_shape[0]}")
+        tokenizer = self._tokenizers.get(spec.input)
+        if tokenizer is not None:
+            return dict(tokenizer.numbers(elements))
+        return {spec.input: _run(steps, elements)}
 
 
-def _check_raw(spec: InputSpec, array: AnyArray) -> None:
+def prepare(
+    specs: Iterable[InputSpec],
+    raw: Mapping[str, Any],
+    vocabularies: Mapping[str, bytes] | None = None,
+) -> dict[str, AnyArray]:
+    """`Preprocessing.prepare`, once."""
+    return Preprocessing(specs, vocabularies).prepare(raw)
+
+
+def affine_operands(step: Affine) -> tuple[AnyArray, AnyArray]:
+    """Scale and offset in FP32, in shapes that spread over the value: for whoever folds them into a graph."""
+    scale = np.array(step.scale, np.float32).reshape(step.operand_shape(step.scale))
+    offset = np.array(step.offset, np.float32).reshape(step.operand_shape(step.offset))
+    return scale, offset
+
+
+def _tokenizer(step: WordPiece, vocabularies: Mapping[str, bytes]) -> Any:  # noqa: ANN401 - imported late
+    from edge_runtime.wordpiece import Tokenizer  # noqa: PLC0415 - most models have none
+
+    if step.vocabulary not in vocabularies:
+        raise PackageError(f"vocabulary {step.vocabulary} is missing")
+    return Tokenizer(step, vocabularies[step.vocabulary])
+
+
+def _check_raw(spec: InputSpec, array: object) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"raw input {spec.input}: expected a numpy array, got {type(array).__name__}")
     fits = len(array.shape) == len(spec.raw_shape) and all(
         wanted in (DYNAMIC, length) for wanted, length in zip(spec.raw_shape, array.shape, strict=True)
     )
@@ -45,21 +147,68 @@ def _check_raw(spec: InputSpec, array: AnyArray) -> None:
         )
 
 
-def _apply(step: Step, array: AnyArray, name: str) -> AnyArray:
-    match step.operation:
-        case Operation.RESHAPE:
+def _run(steps: Sequence[Step], value: AnyArray | Sequence[bytes]) -> AnyArray:
+    if any(isinstance(step, _ONE_BY_ONE) for step in steps) and len(value) != 1:
+        made = [_run(steps, value[row : row + 1]) for row in range(len(value))]
+        if not made:
+            raise InputError("an empty batch has no images")
+        if len({part.shape[1:] for part in made}) != 1:
+            raise InputError("the samples of a batch have different shapes; resize them first")
+        return np.concatenate(made)
+    for step in steps:
+        value = _apply(step, value)
+    return np.asarray(value)
+
+
+def _apply(step: Step, value: Any) -> AnyArray:  # noqa: ANN401 - an array, or the elements of BYTES
+    match step:
+        case Reshape():
             try:
-                return array.reshape(step.shape)
+                reshaped: AnyArray = value.reshape(step.shape)
             except ValueError as error:
-                raise InputError(f"raw input {name}: {error}") from error
-        case Operation.CAST:
-            return _cast(array, step.datatype, name)
-        case Operation.AFFINE:
-            scaled = array.astype(np.float32) * np.float32(step.scale)
-            return scaled + np.float32(step.offset)
+                raise InputError(str(error)) from error
+            return reshaped
+        case Cast():
+            return _cast(value, step.datatype)
+        case Affine():
+            return _affine(step, value)
+        case Transpose():
+            if len(step.axes) != value.ndim:
+                raise InputError(f"{value.ndim} axes cannot be ordered as {list(step.axes)}")
+            return np.ascontiguousarray(value.transpose(step.axes))
+        case FitLength():
+            kept = value[..., : step.length]
+            free = step.length - kept.shape[-1]
+            return np.pad(kept, [(0, 0)] * (value.ndim - 1) + [(0, free)])
+        case _:
+            return _apply_image_or_sound(step, value)
 
 
-def _cast(array: AnyArray, datatype: Datatype, name: str) -> AnyArray:
+def _apply_image_or_sound(step: Step, value: Any) -> AnyArray:  # noqa: ANN401
+    from edge_runtime import images, log_mel  # noqa: PLC0415 - most models need neither
+
+    match step:
+        case Decode():
+            return images.decode(step, value)
+        case Resize():
+            return images.resize(step, value)
+        case Crop():
+            return images.crop(step, value)
+        case LogMel():
+            return log_mel.log_mel(step, value)
+        case _:
+            raise InputError(f"no {step.operation.value} can be done here")
+
+
+def _affine(step: Affine, array: AnyArray) -> AnyArray:
+    longest = max(len(step.scale), len(step.offset))
+    if longest > 1 and (array.ndim < -step.axis or array.shape[step.axis] != longest):
+        raise InputError(f"{longest} channels do not meet axis {step.axis} of shape {list(array.shape)}")
+    scale, offset = affine_operands(step)
+    return np.asarray(array.astype(np.float32) * scale + offset)
+
+
+def _cast(array: AnyArray, datatype: Datatype) -> AnyArray:
     target = np.dtype(datatype.dtype)
     if target.kind == "b":
         return array.astype(target)
@@ -69,16 +218,16 @@ def _cast(array: AnyArray, datatype: Datatype, name: str) -> AnyArray:
             finite: AnyArray = np.clip(array.astype(target), -greatest, greatest)
         return finite
     if array.dtype.kind == "f":
-        return _round(array, target, name)
+        return _round(array, target)
     limits = np.iinfo(target)
     clipped: AnyArray = np.clip(array, limits.min, limits.max)
     return clipped.astype(target)
 
 
-def _round(array: AnyArray, target: np.dtype[Any], name: str) -> AnyArray:
+def _round(array: AnyArray, target: np.dtype[Any]) -> AnyArray:
     """To the nearest integer, halves to the even one."""
     if np.isnan(array).any():
-        raise InputError(f"raw input {name}: NaN has no place among integers")
+        raise InputError("NaN has no place among integers")
     limits = np.iinfo(target)
     rounded = np.rint(array.astype(np.float64))
     # Compared, not clipped: the greatest INT64 is no double, and the nearest one, converted back, has the

@@ -214,6 +214,15 @@ class Reader:
             for index, item in enumerate(items)
         )
 
+    def numbers(self, key: str, *, max_items: int) -> tuple[float, ...]:
+        """One finite number, or an array of at least one."""
+        if not isinstance(self._value.get(key), list):
+            return (self.number(key),)
+        items = self._array(key, max_items, 1)
+        return tuple(
+            Reader({key: item}, f"{self._where}[{index}]").number(key) for index, item in enumerate(items)
+        )
+
     def entries(self, key: str, *, max_items: int) -> dict[str, Reader]:
         """An object used as a table: its keys, each with a reader that holds its value as `value`."""
         if not self.has(key):

@@ -1,12 +1,14 @@
 """The Open Inference Protocol v2, JSON over HTTP: what the cloud endpoint and its clients exchange.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md.
-The binary extension is not spoken yet. Values stay flat Python lists here; `edge_runtime.arrays` turns
-them into numpy arrays where there is numpy.
+The binary extension is not spoken yet: BYTES that are no text travel as base64, marked as MLServer marks
+them, by the parameter `"content_type": "base64"` of their tensor. Values stay flat Python lists here;
+`edge_runtime.arrays` turns them into numpy arrays where there is numpy.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -33,11 +35,12 @@ CONTENT_TYPE = "application/json"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 _MAX_TENSORS = 64
+_BASE64 = "base64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorValue:
-    """A named tensor with its elements in row-major order."""
+    """A named tensor with its elements in row-major order; those of BYTES are `bytes`."""
 
     name: str
     datatype: Datatype
@@ -126,12 +129,14 @@ def _dump(message: Mapping[str, Any]) -> bytes:
 
 
 def _tensor_to_json(tensor: TensorValue) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "datatype": tensor.datatype.value,
-        "shape": list(tensor.shape),
-        "data": list(tensor.data),
-    }
+    content = {"name": tensor.name, "datatype": tensor.datatype.value, "shape": list(tensor.shape)}
+    if tensor.datatype is not Datatype.BYTES:
+        return {**content, "data": list(tensor.data)}
+    try:
+        return {**content, "data": [item.decode() for item in tensor.data]}
+    except UnicodeDecodeError:
+        coded = [base64.b64encode(item).decode() for item in tensor.data]
+        return {**content, "parameters": {"content_type": _BASE64}, "data": coded}
 
 
 def _tensors(reader: Reader, key: str) -> tuple[TensorValue, ...]:
@@ -151,6 +156,9 @@ def _tensor_from(reader: Reader) -> TensorValue:
     data = _flatten(data)
     if len(data) != expected:
         reader.fail("data", f"{len(data)} elements do not fill the shape {list(shape)}")
+    if datatype is Datatype.BYTES:
+        data = _bytes(reader, data)
+        return TensorValue(name=reader.text("name"), datatype=datatype, shape=shape, data=data)
     kinds = (bool,) if datatype is Datatype.BOOL else (int,)
     if datatype.value.startswith("FP"):
         kinds = (int, float)  # type: ignore[assignment]
@@ -159,6 +167,18 @@ def _tensor_from(reader: Reader) -> TensorValue:
     if any(type(item) is float and not math.isfinite(item) for item in data):  # 1e999 reads as infinity
         reader.fail("data", f"an element is beyond {datatype.value}")
     return TensorValue(name=reader.text("name"), datatype=datatype, shape=shape, data=data)
+
+
+def _bytes(reader: Reader, data: list[Any]) -> list[bytes]:
+    if not all(type(item) is str for item in data):
+        reader.fail("data", "an element is not BYTES, which JSON carries as text")
+    kind = reader.object("parameters").text("content_type", default="") if reader.has("parameters") else ""
+    try:
+        if kind == _BASE64:
+            return [base64.b64decode(item, validate=True) for item in data]
+        return [item.encode() for item in data]
+    except ValueError as error:  # not base64, or a lone surrogate
+        raise FormatError(f"{reader.where}.data: an element is not {kind or 'UTF-8'}") from error
 
 
 def _flatten(data: list[Any]) -> list[Any]:

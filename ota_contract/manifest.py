@@ -26,7 +26,8 @@ from ota_contract.package_files import (
     file_from,
     file_to_json,
 )
-from ota_contract.preprocessing import InputSpec, input_spec_from, input_spec_to_json
+from ota_contract.preprocessing import InputSpec, check_specs, input_spec_from, input_spec_to_json
+from ota_contract.preprocessing_steps import MAX_VOCABULARY_BYTES
 from ota_contract.tensors import Tensor, tensor_from, tensor_to_json
 
 __all__ = [
@@ -66,6 +67,7 @@ _MAX_FILES = 64
 _MAX_TENSORS = 64
 _MAX_LABELS = 10_000
 _MAX_DELTAS = 256
+_MAX_ASSETS = 16
 
 
 class Runtime(Enum):
@@ -223,6 +225,8 @@ class Release:
     """Names and versions of what made the package, sorted."""
     deltas: tuple[Delta, ...] = ()
     """Shorter ways to some of the files, for devices that hold an earlier release's."""
+    assets: tuple[File, ...] = ()
+    """Vocabularies: what preprocessing needs, whichever variant runs."""
 
     def files(self) -> Iterator[File]:
         """Every file of the release; one shared by several variants is repeated."""
@@ -293,6 +297,9 @@ def _release_from(reader: Reader) -> Release:
         ),
         deltas=tuple(map(delta_from, reader.objects("deltas", max_items=_MAX_DELTAS)))
         if reader.has("deltas")
+        else (),
+        assets=tuple(map(file_from, reader.objects("assets", max_items=_MAX_ASSETS)))
+        if reader.has("assets")
         else (),
     )
 
@@ -374,18 +381,25 @@ def _check_consistency(release: Release) -> None:
     _check_distinct(f"{what}: inputs", [tensor.name for tensor in release.inputs])
     _check_distinct(f"{what}: outputs", [tensor.name for tensor in release.outputs])
     _check_distinct(f"{what}: variants", [variant.id for variant in release.variants])
-    inputs = {tensor.name for tensor in release.inputs}
-    prepared = [spec.input for spec in release.preprocessing]
-    if not set(prepared) <= inputs:
-        raise FormatError(f"{what}: preprocessing names an input the signature lacks")
-    if len(set(prepared)) != len(prepared):
-        raise FormatError(f"{what}: preprocessing names an input twice")
+    _check_assets(what, release)
     if release.golden.file.role is not FileRole.GOLDEN:
         raise FormatError(f"{what}: the golden file's role is not {FileRole.GOLDEN.value}")
     _check_paths(what, release)
     _check_deltas(what, release)
     for variant in release.variants:
         _check_variant(f"{what}: variant {variant.id}", variant, release)
+
+
+def _check_assets(what: str, release: Release) -> None:
+    for asset in release.assets:
+        if asset.role is not FileRole.VOCABULARY:
+            raise FormatError(f"{what}: asset {asset.path} has the role {asset.role.value}")
+        if asset.length_bytes > MAX_VOCABULARY_BYTES:
+            raise FormatError(f"{what}: asset {asset.path} is longer than {MAX_VOCABULARY_BYTES} bytes")
+    try:
+        check_specs(release.preprocessing, release.inputs, (asset.sha256 for asset in release.assets))
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from error
 
 
 def _check_distinct(what: str, names: list[str]) -> None:
@@ -431,6 +445,7 @@ def _check_deltas(what: str, release: Release) -> None:
 
 def _files_to_run(release: Release) -> Iterator[File]:
     yield release.golden.file
+    yield from release.assets
     for variant in release.variants:
         yield from variant.files
 
@@ -480,6 +495,8 @@ def _release_to_json(release: Release) -> dict[str, Any]:
     }
     if release.deltas:
         content["deltas"] = [delta_to_json(delta) for delta in release.deltas]
+    if release.assets:
+        content["assets"] = [file_to_json(asset) for asset in release.assets]
     return content
 
 

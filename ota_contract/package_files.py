@@ -48,6 +48,8 @@ class FileRole(Enum):
     GOLDEN = "golden"
     DELTA = "delta"
     """Makes one file from another; nobody needs it who fetches the file itself."""
+    VOCABULARY = "vocabulary"
+    """What a tokenizer's numbers stand for, one entry a line; of the release, not of a variant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

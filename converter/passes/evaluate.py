@@ -102,7 +102,7 @@ def _golden_failure(
     )
     golden = (package / release.golden.file.path).read_bytes()
     try:
-        check_golden(model, release, replace(variant, tolerances=tolerances), golden)
+        check_golden(model, release, replace(variant, tolerances=tolerances), golden, folder=package)
     except FerryError as error:
         return str(error)
     return ""

@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from converter.errors import PassError, Reason
+from converter.errors import PassError, Reason, RecipeError
 from converter.jobs import Job
 from converter.recipe import InputPlan, Recipe, shown_path
 from converter.source_file import check_source
+from edge_runtime.preprocessing import affine_operands
+from ota_contract.preprocessing_steps import Affine
 
 __all__ = ["Traced", "open_model", "trace"]
 
@@ -90,9 +92,12 @@ def _fold(plan: InputPlan, tensor: Any, dtype: str) -> Any:  # noqa: ANN401
     if plan.converter_steps:
         tensor = tf.cast(tensor, tf.float32)
     for step in plan.converter_steps:
-        tensor = tensor * tf.constant(step.scale, tf.float32)
-        if step.offset:
-            tensor = tensor + tf.constant(step.offset, tf.float32)
+        if not isinstance(step, Affine):  # the recipe lets nothing else through
+            raise RecipeError(f"input {plan.tensor.name}: {step.operation.value} is not folded into Keras")
+        scale, offset = affine_operands(step)
+        tensor = tensor * tf.constant(scale)
+        if offset.any():
+            tensor = tensor + tf.constant(offset)
     return tf.cast(tensor, dtype)
 
 

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper
 from converter.errors import RecipeError
 from converter.passes.onnx_cleaning import value_info
 from converter.passes.signature import Matched, MatchedInput
+from edge_runtime.port import AnyArray
+from edge_runtime.preprocessing import affine_operands
 from ota_contract.preprocessing import Step
 from ota_contract.preprocessing_steps import Affine, Cast
 
@@ -58,19 +60,18 @@ def _front(item: MatchedInput) -> list[Any]:
         nodes.append(helper.make_node(operator, inputs, [made], **attributes))
         return made
 
-    def constant(step: Affine, numbers: tuple[float, ...]) -> str:
-        shape = step.operand_shape(numbers)
-        value = helper.make_tensor("", TensorProto.FLOAT, shape, np.array(numbers, np.float32))
-        return add("Constant", [], value=value)
+    def constant(value: AnyArray) -> str:
+        return add("Constant", [], value=onnx.numpy_helper.from_array(value))
 
     for step in item.plan.converter_steps:
         wanted = _wanted(step, dtype, tensor.name)
         if wanted != dtype:
             name, dtype = add("Cast", [name], to=_type(wanted)), wanted
         if isinstance(step, Affine):
-            name = add("Mul", [name, constant(step, step.scale)])
-            if any(step.offset):
-                name = add("Add", [name, constant(step, step.offset)])
+            scale, offset = affine_operands(step)
+            name = add("Mul", [name, constant(scale)])
+            if offset.any():
+                name = add("Add", [name, constant(offset)])
     if item.permutation:
         name = add("Transpose", [name], perm=item.permutation)
     if dtype != item.dtype:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from converter.datasets import Dataset
-from converter.recipe import InputPlan, Recipe
+from converter.errors import DataError
+from converter.recipe import Recipe
+from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.port import AnyArray
 from edge_runtime.preprocessing import prepare
-from ota_contract.preprocessing import InputSpec
+from ota_contract.preprocessing import InputSpec, Step
 from ota_contract.tensors import DYNAMIC
 
 __all__ = ["prepared", "prepared_for_source", "samples"]
@@ -17,12 +19,15 @@ __all__ = ["prepared", "prepared_for_source", "samples"]
 
 def prepared(recipe: Recipe, data: Dataset) -> dict[str, AnyArray]:
     """What a variant takes: the device's steps done."""
-    return prepare([_for_many(plan.spec) for plan in recipe.inputs], data.raw)
+    return _prepare(recipe, map(_for_many, recipe.preprocessing), data)
 
 
 def prepared_for_source(recipe: Recipe, data: Dataset) -> dict[str, AnyArray]:
     """What the source model takes: the converter's steps done too, by the executor and not the graph."""
-    return prepare(list(map(_for_source, recipe.inputs)), data.raw)
+    converters = {plan.tensor.name: plan.converter_steps for plan in recipe.inputs}
+    return _prepare(
+        recipe, (_for_source(spec, converters.get(spec.input, ())) for spec in recipe.preprocessing), data
+    )
 
 
 def samples(recipe: Recipe, data: Dataset) -> Iterator[dict[str, AnyArray]]:
@@ -37,7 +42,14 @@ def _for_many(spec: InputSpec) -> InputSpec:
     return replace(spec, raw_shape=(DYNAMIC, *spec.raw_shape[1:]))
 
 
-def _for_source(plan: InputPlan) -> InputSpec:
-    device = tuple(step for step in plan.spec.steps if not step.folded)
-    converter = tuple(replace(step, folded=False) for step in plan.converter_steps)
-    return replace(_for_many(plan.spec), steps=device + converter)
+def _for_source(spec: InputSpec, converter_steps: Iterable[Step]) -> InputSpec:
+    converter = tuple(replace(step, folded=False) for step in converter_steps)
+    return replace(_for_many(spec), steps=spec.active_steps + converter)
+
+
+def _prepare(recipe: Recipe, specs: Iterable[InputSpec], data: Dataset) -> dict[str, AnyArray]:
+    vocabularies = {digest: path.read_bytes() for digest, path in recipe.vocabularies.items()}
+    try:
+        return prepare(specs, data.raw, vocabularies)
+    except EdgeRuntimeError as error:
+        raise DataError(f"{data.name} set: {error}") from error

@@ -123,7 +123,7 @@ def test_the_digits_answer_as_their_source_within_half_floats(
 
 def test_the_devices_self_test_passes(package: Path, release: Release, opened: ReferenceModel) -> None:
     golden = (package / release.golden.file.path).read_bytes()
-    assert check_golden(opened, release, release.variant(ID), golden) == 20
+    assert check_golden(opened, release, release.variant(ID), golden, folder=package) == 20
 
 
 def test_the_evaluation_set_takes_seconds(model: Path, opened: ReferenceModel) -> None:
@@ -155,7 +155,11 @@ def test_a_changed_weight_fails_the_verification(
     golden = (folder / release.golden.file.path).read_bytes()
     with pytest.raises((GoldenMismatchError, InferenceError)):
         check_golden(
-            runtime.load(release, release.variant(ID), folder, 1), release, release.variant(ID), golden
+            runtime.load(release, release.variant(ID), folder, 1),
+            release,
+            release.variant(ID),
+            golden,
+            folder=folder,
         )
 
 

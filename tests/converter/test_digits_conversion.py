@@ -84,7 +84,7 @@ def test_the_stated_accuracy_is_what_a_device_gets(
 def test_the_devices_self_test_passes(package: Path, release: Release, variant_id: str) -> None:
     variant = release.variant(variant_id)
     golden = (package / release.golden.file.path).read_bytes()
-    assert check_golden(load(release, variant, package), release, variant, golden) == 20
+    assert check_golden(load(release, variant, package), release, variant, golden, folder=package) == 20
 
 
 def test_a_variant_of_another_training_fails_the_self_test(session: Path, package: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_variant_of_another_training_fails_the_self_test(session: Path, packag
     for variant_id in ("tflite-fp32", "onnx-fp32"):
         variant = release.variant(variant_id)
         with pytest.raises(GoldenMismatchError, match="is off by"):
-            check_golden(load(release, variant, other), release, variant, golden)
+            check_golden(load(release, variant, other), release, variant, golden, folder=package)
 
 
 @pytest.mark.parametrize("variant_id", RUN_HERE)

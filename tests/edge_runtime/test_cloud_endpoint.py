@@ -90,7 +90,8 @@ def test_another_model_infers_nothing(client: TestClient) -> None:
         ({"datatype": "FP32"}, "input image: expected UINT8"),
         ({"shape": [4, 1, 1, 1]}, "input image: expected UINT8 of shape"),
         ({"name": "picture"}, "expected inputs"),
-        ({"datatype": "BYTES"}, "is none of"),
+        ({"datatype": "COMPLEX"}, "is none of"),
+        ({"datatype": "BYTES"}, "an element is not BYTES"),
     ],
 )
 def test_the_callers_mistake_is_400_and_told(client: TestClient, change: dict[str, Any], why: str) -> None:

@@ -38,7 +38,7 @@ class Wrong:
 
 def check(package: Package, model: LoadedModel, golden: bytes | None = None) -> int:
     variant = package.variant(Runtime.ONNX)
-    return check_golden(model, package.release, variant, golden or golden_vectors())
+    return check_golden(model, package.release, variant, golden or golden_vectors(), folder=package.folder)
 
 
 def with_vector(**changes: Any) -> bytes:
@@ -61,7 +61,7 @@ def test_an_answer_beyond_the_tolerance_is_refused_and_by_how_much(
 def test_an_answer_at_the_tolerance_passes(package: Package, model: LoadedModel) -> None:
     variant = replace(package.variant(Runtime.ONNX), tolerances=(Tolerance(output="scores", max_abs=0.5),))
     near = Wrong(model, lambda outputs: {"scores": outputs["scores"] + np.float32(0.5)})
-    assert check_golden(near, package.release, variant, golden_vectors()) == 2
+    assert check_golden(near, package.release, variant, golden_vectors(), folder=package.folder) == 2
 
 
 def test_preprocessing_that_differs_is_refused(package: Package, model: LoadedModel) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from edge_runtime.errors import InputError
 from edge_runtime.port import AnyArray
 from edge_runtime.preprocessing import prepare
-from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.preprocessing import InputSpec
+from ota_contract.preprocessing_steps import Affine, Cast, Reshape, Step
 from ota_contract.tensors import Datatype
 
 INTEGERS = [datatype for datatype in Datatype if "INT" in datatype.value]
@@ -28,7 +29,7 @@ def run(array: AnyArray, *steps: Step, raw: Datatype = Datatype.FP32) -> AnyArra
 
 
 def cast(to: Datatype) -> Step:
-    return Step(operation=Operation.CAST, datatype=to)
+    return Cast(datatype=to)
 
 
 def elements(datatype: Datatype) -> st.SearchStrategy[Any]:
@@ -86,7 +87,7 @@ def test_a_cast_to_booleans_asks_for_zero() -> None:
 def test_affine_is_computed_in_fp32(values: list[float], scale: float, offset: float) -> None:
     array = np.array(values, np.float16)
     with np.errstate(all="ignore"):
-        got = run(array, Step(operation=Operation.AFFINE, scale=scale, offset=offset), raw=Datatype.FP16)
+        got = run(array, Affine(scale=(scale,), offset=(offset,)), raw=Datatype.FP16)
         wanted = array.astype(np.float32) * np.float32(scale) + np.float32(offset)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, wanted)
@@ -94,27 +95,27 @@ def test_affine_is_computed_in_fp32(values: list[float], scale: float, offset: f
 
 def test_a_reshape_keeps_the_elements_in_their_order() -> None:
     array = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
-    got = run(array, Step(operation=Operation.RESHAPE, shape=(-1, 4)))
+    got = run(array, Reshape(shape=(-1, 4)))
     np.testing.assert_array_equal(got, array.reshape(2, 4))
 
 
 def test_a_reshape_that_cannot_be_is_the_inputs_fault() -> None:
     with pytest.raises(InputError, match="raw input x"):
-        run(np.zeros(3, np.float32), Step(operation=Operation.RESHAPE, shape=(2, -1)))
+        run(np.zeros(3, np.float32), Reshape(shape=(2, -1)))
 
 
 def test_steps_run_in_their_order_and_folded_ones_do_not() -> None:
     steps = (
-        Step(operation=Operation.AFFINE, scale=2.0, offset=1.0),
-        Step(operation=Operation.AFFINE, scale=1000.0, folded=True),
-        Step(operation=Operation.CAST, datatype=Datatype.UINT8),
+        Affine(scale=(2.0,), offset=(1.0,)),
+        Affine(scale=(1000.0,), folded=True),
+        Cast(datatype=Datatype.UINT8),
     )
     assert run(np.array([1.0, 200.0], np.float32), *steps).tolist() == [3, 255]
 
 
 def test_the_raw_array_is_not_changed() -> None:
     array = np.ones(3, np.float32)
-    run(array, Step(operation=Operation.AFFINE, scale=2.0, offset=0.0))
+    run(array, Affine(scale=(2.0,), offset=(0.0,)))
     assert array.tolist() == [1, 1, 1]
 
 
@@ -127,6 +128,7 @@ def test_inputs_without_a_spec_pass_through() -> None:
 @pytest.mark.parametrize(
     ("array", "why"),
     [
+        ([[1.0, 2.0]], "raw input x: expected a numpy array, got list"),
         (
             np.zeros(2, np.float64),
             r"raw input x: expected FP32 of shape \[-1, 2\], got float64 of shape \[2\]",

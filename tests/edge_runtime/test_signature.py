@@ -11,9 +11,9 @@ from edge_runtime.arrays import datatype_of, from_array, from_value, to_array, t
 from edge_runtime.errors import InferenceError, InputError
 from edge_runtime.port import AnyArray
 from edge_runtime.signature import check_inputs, check_outputs
-from ota_contract.inference_protocol import TensorValue
+from ota_contract.inference_protocol import InferRequest, TensorValue, dump_request, parse_request
 from ota_contract.tensors import Array, Datatype, Tensor
-from tests.ota_contract.contract_strategies import arrays
+from tests.ota_contract.contract_strategies import NUMERIC, arrays
 
 SIGNATURE = (
     Tensor(name="image", datatype=Datatype.UINT8, shape=(-1, 2, 2, 1)),
@@ -104,14 +104,32 @@ def test_a_copy_may_be_written_to() -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros(1, complex), np.array(["a"]), np.array([None]), np.zeros(1, "M8[s]")]
+    ("array", "why"),
+    [
+        (np.zeros(1, complex), "cannot be carried"),
+        (np.zeros(1, "M8[s]"), "cannot be carried"),
+        (np.array([None]), "expected bytes or text, got NoneType"),
+        (np.array([b"a", 1], object), "expected bytes or text, got int"),
+        (np.array(["\ud800"]), "cannot be written as UTF-8"),
+    ],
 )
-def test_arrays_without_a_name_are_refused(array: AnyArray) -> None:
-    with pytest.raises(InputError, match="cannot be carried"):
+def test_arrays_without_a_name_are_refused(array: AnyArray, why: str) -> None:
+    with pytest.raises(InputError, match=why):
         datatype_of(array)
 
 
-@given(st.sampled_from(Datatype), st.data())
+@pytest.mark.parametrize(
+    "array", [np.array([[b"a", b"\xff"]]), np.array([["a", b"\xff"]], object), np.array([["a", "\u00ff"]])]
+)
+def test_bytes_and_text_are_carried_by_both_formats(array: AnyArray) -> None:
+    """numpy's fixed width, objects, and text alike; through golden files and through the protocol."""
+    wanted = [item.encode() if isinstance(item, str) else item for item in array[0].tolist()]
+    assert from_array(to_array(array)).tolist() == [wanted]
+    request = parse_request(dump_request(InferRequest(inputs=(to_value("x", array),))))
+    assert from_value(request.inputs[0]).tolist() == [wanted]
+
+
+@given(st.sampled_from(NUMERIC), st.data())
 def test_a_protocol_tensor_is_read_back(datatype: Datatype, data: st.DataObject) -> None:
     kind = np.dtype(datatype.dtype)
     raw = data.draw(st.binary(min_size=4 * kind.itemsize, max_size=4 * kind.itemsize))

@@ -40,7 +40,8 @@ from ota_contract.manifest import (
     dump_release,
 )
 from ota_contract.names import ModelName
-from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.preprocessing import InputSpec
+from ota_contract.preprocessing_steps import Reshape
 from ota_contract.tensors import Datatype, Tensor
 
 WEIGHTS = np.arange(8, dtype=np.float32).reshape(4, 2)
@@ -126,7 +127,7 @@ def golden_vectors(count: int = 2) -> bytes:
 
 def tiny_specs() -> tuple[InputSpec, ...]:
     """How a raw image becomes the input."""
-    reshape = Step(operation=Operation.RESHAPE, shape=(-1, 2, 2, 1))
+    reshape = Reshape(shape=(-1, 2, 2, 1))
     return (InputSpec(input="image", raw_datatype=Datatype.UINT8, raw_shape=(-1, 2, 2), steps=(reshape,)),)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
 
+from ota_contract import preprocessing_steps
 from ota_contract.assignment import Arm
 from ota_contract.conditions import Condition, parse_condition
 from ota_contract.device import Attributes
@@ -36,9 +38,11 @@ from ota_contract.manifest import (
 from ota_contract.names import ModelName
 from ota_contract.package_files import piece_length_bytes
 from ota_contract.policy import Policy, ReleaseRef, Rule, Strategy, Trial
-from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.preprocessing import InputSpec
 from ota_contract.report import AnsweredBy, Batch, FallbackCause, Report, Transition, UpdateState, Window
 from ota_contract.tensors import Array, Datatype, Tensor
+
+NUMERIC = [datatype for datatype in Datatype if datatype is not Datatype.BYTES]
 
 
 def texts(max_size: int = 20, min_size: int = 0) -> st.SearchStrategy[str]:
@@ -89,26 +93,113 @@ def tensors(name: st.SearchStrategy[str]) -> st.SearchStrategy[Tensor]:
     return st.builds(
         Tensor,
         name=name,
-        datatype=st.sampled_from(Datatype),
+        datatype=st.sampled_from(NUMERIC),
         shape=shapes(),
         layout=texts(8),
         meaning=texts(),
     )
 
 
+def _numbers(size: int) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.sampled_from([1, size]).flatmap(
+        lambda count: st.lists(floats(), min_size=count, max_size=count).map(tuple)
+    )
+
+
 @st.composite
-def steps(draw: st.DrawFn) -> Step:
-    operation = draw(st.sampled_from(Operation))
-    folded = draw(st.booleans())
-    match operation:
-        case Operation.RESHAPE:
-            fixed = st.lists(st.integers(0, 99), max_size=6)
-            shape = tuple(draw(fixed)) + draw(st.sampled_from([(), (-1,)]))
-            return Step(operation=operation, folded=folded, shape=shape)
-        case Operation.CAST:
-            return Step(operation=operation, folded=folded, datatype=draw(st.sampled_from(Datatype)))
-        case _:
-            return Step(operation=operation, folded=folded, scale=draw(floats()), offset=draw(floats()))
+def reshapes(draw: st.DrawFn) -> preprocessing_steps.Reshape:
+    shape = tuple(draw(st.lists(st.integers(0, 99), max_size=6))) + draw(st.sampled_from([(), (-1,)]))
+    return preprocessing_steps.Reshape(folded=draw(st.booleans()), shape=shape)
+
+
+@st.composite
+def affines(draw: st.DrawFn) -> preprocessing_steps.Affine:
+    size = draw(st.integers(1, 4))
+    return preprocessing_steps.Affine(
+        folded=draw(st.booleans()),
+        scale=draw(_numbers(size)),
+        offset=draw(_numbers(size)),
+        axis=draw(st.integers(-8, -1)),
+    )
+
+
+@st.composite
+def resizes(draw: st.DrawFn) -> preprocessing_steps.Resize:
+    kind = draw(st.sampled_from(preprocessing_steps.ResizeFilter))
+    either = {"nearest": [False], "lanczos": [True]}.get(kind.value, [False, True])
+    return preprocessing_steps.Resize(
+        folded=draw(st.booleans()),
+        height=draw(st.integers(1, 4096)),
+        width=draw(st.integers(1, 4096)),
+        filter=kind,
+        antialias=draw(st.sampled_from(either)),
+        mode=draw(st.sampled_from(preprocessing_steps.ResizeMode)),
+        pad=draw(st.integers(0, 255)),
+    )
+
+
+@st.composite
+def log_mels(draw: st.DrawFn) -> preprocessing_steps.LogMel:
+    rate = draw(st.integers(2, 384_000))
+    frame = draw(st.integers(2, 65_536))
+    low = draw(st.floats(0, rate / 4))
+    return preprocessing_steps.LogMel(
+        folded=draw(st.booleans()),
+        sample_rate=rate,
+        frame_length=frame,
+        frame_step=draw(st.integers(1, 65_536)),
+        fft_length=draw(st.integers(frame, 65_536)),
+        mels=draw(st.integers(1, 512)),
+        f_min=low,
+        f_max=draw(st.floats(rate / 4 + 0.1, rate / 2)),
+        floor=draw(st.floats(1e-30, 1e30)),
+        window=draw(st.sampled_from(preprocessing_steps.Window)),
+        centred=draw(st.booleans()),
+        power=draw(st.integers(1, 2)),
+        mel_scale=draw(st.sampled_from(preprocessing_steps.MelScale)),
+        norm=draw(st.sampled_from(preprocessing_steps.FilterNorm)),
+        log=draw(st.sampled_from(preprocessing_steps.LogScale)),
+    )
+
+
+def steps() -> st.SearchStrategy[preprocessing_steps.Step]:
+    """Any step that numbers go through."""
+    folded = st.booleans()
+    sides = st.integers(1, 4096)
+    orders = st.integers(1, 7).flatmap(lambda rank: st.permutations(range(1, rank + 1)))
+    return st.one_of(
+        reshapes(),
+        affines(),
+        resizes(),
+        log_mels(),
+        st.builds(preprocessing_steps.Cast, folded=folded, datatype=st.sampled_from(NUMERIC)),
+        st.builds(preprocessing_steps.Transpose, folded=folded, axes=orders.map(lambda axes: (0, *axes))),
+        st.builds(preprocessing_steps.Crop, folded=folded, height=sides, width=sides),
+        st.builds(preprocessing_steps.FitLength, folded=folded, length=st.integers(1, 2**24)),
+    )
+
+
+def decodes() -> st.SearchStrategy[preprocessing_steps.Decode]:
+    return st.builds(
+        preprocessing_steps.Decode,
+        folded=st.just(False),  # noqa: FBT003
+        colour=st.sampled_from(preprocessing_steps.Colour),
+        orientation=st.sampled_from(preprocessing_steps.Orientation),
+        max_pixels=st.integers(1, 2**26),
+    )
+
+
+@st.composite
+def input_specs(draw: st.DrawFn, name: str) -> InputSpec:
+    """Of an input that no tokenizer makes."""
+    encoded = draw(st.booleans())
+    return InputSpec(
+        input=name,
+        raw_datatype=Datatype.BYTES if encoded else draw(st.sampled_from(NUMERIC)),
+        raw_shape=(-1,) if encoded else draw(shapes()),
+        steps=(*([draw(decodes())] if encoded else []), *draw(st.lists(steps(), max_size=3))),
+        tolerance=abs(draw(floats())),
+    )
 
 
 @st.composite
@@ -209,6 +300,7 @@ def variants(draw: st.DrawFn, variant_id: str, folder: str, inputs: list[str], o
 def releases(draw: st.DrawFn) -> Release:
     inputs = draw(st.lists(tensors(texts()), min_size=1, max_size=3, unique_by=lambda item: item.name))
     outputs = draw(st.lists(tensors(texts()), min_size=1, max_size=3, unique_by=lambda item: item.name))
+    text, vocabulary = draw(tokenized(inputs))
     input_names = [tensor.name for tensor in inputs]
     output_names = [tensor.name for tensor in outputs]
     variant_ids = draw(st.lists(names(), min_size=1, max_size=3, unique=True))
@@ -230,15 +322,9 @@ def releases(draw: st.DrawFn) -> Release:
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         labels=tuple(draw(st.lists(texts(), max_size=3))),
-        preprocessing=tuple(
-            InputSpec(
-                input=name,
-                raw_datatype=draw(st.sampled_from(Datatype)),
-                raw_shape=draw(shapes()),
-                steps=tuple(draw(st.lists(steps(), max_size=3))),
-            )
-            for name in input_names
-            if draw(st.booleans())
+        preprocessing=(
+            *text,
+            *(draw(input_specs(name)) for name in input_names[len(text) :] if draw(st.booleans())),
         ),
         golden=Golden(
             file=draw(files(FileRole.GOLDEN, st.just("golden/vectors.json"))),
@@ -247,7 +333,29 @@ def releases(draw: st.DrawFn) -> Release:
         variants=some,
         toolchain=tuple(sorted(draw(st.dictionaries(texts(), texts(), max_size=3)).items())),
         deltas=tuple(draw(deltas(number, file)) for number, file in enumerate(made)),
+        assets=vocabulary,
     )
+
+
+@st.composite
+def tokenized(draw: st.DrawFn, inputs: list[Tensor]) -> tuple[tuple[InputSpec, ...], tuple[File, ...]]:
+    """Perhaps the first input is made to be a tokenizer's; the spec and the vocabulary."""
+    if not inputs[0].name or draw(st.booleans()):
+        return (), ()
+    length, datatype = draw(st.integers(2, 8192)), draw(st.sampled_from([Datatype.INT32, Datatype.INT64]))
+    inputs[0] = replace(inputs[0], datatype=datatype, shape=(-1, length))
+    file = draw(files(FileRole.VOCABULARY, st.just("assets/vocabulary.txt")))
+    file = replace(file, length_bytes=min(file.length_bytes, 100), pieces=None)
+    step = preprocessing_steps.WordPiece(
+        vocabulary=file.sha256,
+        casing=draw(st.sampled_from(preprocessing_steps.Casing)),
+        length=length,
+        input_ids=inputs[0].name,
+        datatype=datatype,
+    )
+    raw = "raw text" + "".join(tensor.name for tensor in inputs)
+    spec = InputSpec(input=raw[:64], raw_datatype=Datatype.BYTES, raw_shape=(-1,), steps=(step,))
+    return ((spec,), (file,)) if spec.input not in {tensor.name for tensor in inputs} else ((), ())
 
 
 def scalars() -> st.SearchStrategy[Any]:
@@ -355,10 +463,17 @@ def batches() -> st.SearchStrategy[Batch]:
     )
 
 
+def _elements_of(shape: tuple[int, ...]) -> st.SearchStrategy[list[bytes]]:
+    count = math.prod(shape)
+    return st.lists(st.binary(max_size=5) | texts().map(str.encode), min_size=count, max_size=count)
+
+
 @st.composite
 def arrays(draw: st.DrawFn) -> Array:
     datatype = draw(st.sampled_from(Datatype))
     shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    if datatype is Datatype.BYTES:
+        return Array.of_bytes(shape, draw(_elements_of(shape)))
     length = math.prod(shape) * datatype.item_bytes
     return Array(datatype=datatype, shape=shape, data=draw(st.binary(min_size=length, max_size=length)))
 
@@ -373,6 +488,8 @@ def tensor_values(draw: st.DrawFn, name: str) -> TensorValue:
     datatype = draw(st.sampled_from(Datatype))
     shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
     count = math.prod(shape)
+    if datatype is Datatype.BYTES:
+        return TensorValue(name=name, datatype=datatype, shape=shape, data=draw(_elements_of(shape)))
     elements: st.SearchStrategy[Any] = st.integers(-(2**63), 2**64)
     if datatype is Datatype.BOOL:
         elements = st.booleans()

@@ -26,7 +26,8 @@ from ota_contract.manifest import (
     dump_release,
 )
 from ota_contract.names import ModelName
-from ota_contract.preprocessing import InputSpec, Operation, Step
+from ota_contract.preprocessing import InputSpec
+from ota_contract.preprocessing_steps import Affine, Reshape
 from ota_contract.tensors import Datatype, Tensor
 
 
@@ -92,8 +93,8 @@ def sample_release() -> Release:
                 raw_datatype=Datatype.UINT8,
                 raw_shape=(-1, 8, 8),
                 steps=(
-                    Step(operation=Operation.RESHAPE, shape=(-1, 8, 8, 1)),
-                    Step(operation=Operation.AFFINE, folded=True, scale=0.0625),
+                    Reshape(shape=(-1, 8, 8, 1)),
+                    Affine(folded=True, scale=(0.0625,)),
                 ),
             ),
         ),

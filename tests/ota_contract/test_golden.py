@@ -76,9 +76,10 @@ def test_an_unknown_format_is_refused() -> None:
 
 @pytest.mark.parametrize("datatype", Datatype)
 def test_a_datatype_knows_its_size(datatype: Datatype) -> None:
-    sizes = {"BOOL": 1, "FP16": 2, "FP32": 4, "FP64": 8, "UINT8": 1, "INT64": 8, "UINT16": 2}
+    sizes = {"BOOL": 1, "FP16": 2, "FP32": 4, "FP64": 8, "UINT8": 1, "INT64": 8, "UINT16": 2, "BYTES": 0}
     assert datatype.item_bytes == sizes.get(datatype.value, datatype.item_bytes)
-    assert datatype.dtype.endswith(str(datatype.item_bytes))
+    size = str(datatype.item_bytes) if datatype is not Datatype.BYTES else "O"
+    assert datatype.dtype.endswith(size)
 
 
 def test_a_signature_admits_any_length_where_it_is_dynamic() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -12,9 +13,19 @@ import pytest
 from tuf.api.metadata import TargetFile
 
 from edge_runtime.arrays import from_array
-from ota_contract import device, golden, inference_protocol, manifest, policy, preprocessing, report, tensors
+from ota_contract import (
+    device,
+    golden,
+    inference_protocol,
+    manifest,
+    policy,
+    preprocessing,
+    preprocessing_steps,
+    report,
+    tensors,
+)
 from ota_contract.conditions import _CHECKS, _GROUPS
-from ota_contract.documents import MAX_DEPTH, canonical_json
+from ota_contract.documents import MAX_DEPTH, canonical_json, reader_of
 from ota_contract.golden import dump_golden, parse_golden
 from ota_contract.manifest import FileRole, Release, dump_release, parse_release
 from ota_contract.names import publisher_role, release_target, rollout_role, rollout_target
@@ -26,6 +37,7 @@ BLOCKS = re.findall(r"(?ms)^```json ([\w./]+)\n(.*?)^```$", DOCUMENT)
 LABELS = (
     "example",
     "ferry.release/1",
+    "preprocessing",
     "ferry.golden/1",
     "tuf.targets",
     "ferry.policy/1",
@@ -83,6 +95,24 @@ def test_the_golden_vectors_are_the_bytes_the_manifest_names(release: Release) -
     assert from_array(scores).tolist() == [[0.25, 0.75]]
 
 
+def test_the_preprocessing_is_read_back_whole() -> None:
+    """Every key of the example is one the parser knows, and every parameter of a step is explained."""
+    shown = json.loads(example("preprocessing"))
+    specs = [preprocessing.input_spec_from(reader_of(item, what="example")) for item in shown]
+    assert [preprocessing.input_spec_to_json(spec) for spec in specs] == shown
+    for operation, parameters in preprocessing_steps.PARAMETERS.items():
+        (row,) = re.findall(rf"(?m)^\| `{operation.value}` \| (.*) \|$", DOCUMENT)
+        for parameter in parameters:
+            assert re.search(rf"\b{parameter}\b", row), (operation, parameter)
+    assert "up to 2²⁶ |" in DOCUMENT
+    assert preprocessing_steps.MAX_PIXELS == 2**26
+
+
+def test_bytes_have_the_form_shown() -> None:
+    array = tensors.Array.of_bytes((1,), [b"hi"])
+    assert f"`{array.data.hex(' ')}`, in base64 `{base64.b64encode(array.data).decode()}`" in DOCUMENT
+
+
 def test_the_targets_are_those_of_the_examples(release: Release) -> None:
     targets = json.loads(example("tuf.targets"))
     signed, ruled = release_target(release.name, release.version), rollout_target(release.name)
@@ -132,7 +162,16 @@ def test_every_key_of_a_manifest_is_explained() -> None:
         manifest.VerificationStatus,
         tensors.Datatype,
         policy.Strategy,
-        preprocessing.Operation,
+        preprocessing_steps.Operation,
+        preprocessing_steps.Colour,
+        preprocessing_steps.Orientation,
+        preprocessing_steps.ResizeFilter,
+        preprocessing_steps.ResizeMode,
+        preprocessing_steps.Window,
+        preprocessing_steps.MelScale,
+        preprocessing_steps.FilterNorm,
+        preprocessing_steps.LogScale,
+        preprocessing_steps.Casing,
         report.UpdateState,
         report.AnsweredBy,
         report.FallbackCause,

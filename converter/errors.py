@@ -100,11 +100,16 @@ class Reason(Enum):
 class PassError(ConverterError):
     """A pass failed; `log` holds everything it said."""
 
-    def __init__(self, name: str, reason: Reason, message: str, *, log: Path | None = None) -> None:
-        """Say which pass failed, why, and where its whole output is."""
+    def __init__(
+        self, name: str, reason: Reason, message: str, *, fault: str = "", log: Path | None = None
+    ) -> None:
+        """Say which pass failed, why, at what of the model, and where its whole output is."""
         self.pass_name = name
         self.reason = reason
         self.message = message
+        self.fault = fault
+        """Operator and layer, as far as a tool's error names them: see `converter.blame`."""
         self.log = log
+        place = f"{fault}: " if fault else ""
         tail = f"; its log is {log}" if log else ""
-        super().__init__(f"{name} failed ({reason.value}): {message}{tail}")
+        super().__init__(f"{name} failed ({reason.value}): {place}{message}{tail}")

@@ -1,7 +1,8 @@
 """The files by which the converter and the process of one pass talk.
 
 A job is a folder: `job.json` says what to do, the pass writes its files into `out/` and its answer
-into `result.json`; everything its tools print is `log.txt`.
+into `result.json`; meanwhile it may say in `progress.json` how far it is. Everything its tools print is
+`log.txt`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import Reason
+from converter.pass_recipe import EVERYTHING, Reads, recipe_for
 from converter.recipe import Overrides, Recipe, load_recipe
 
-__all__ = ["Answer", "Job", "read_answer", "read_job", "write_answer", "write_job"]
+__all__ = [
+    "Answer",
+    "Job",
+    "Point",
+    "read_answer",
+    "read_job",
+    "read_point",
+    "write_answer",
+    "write_job",
+    "write_point",
+]
 
-_JOB, _RESULT = "job.json", "result.json"
+_JOB, _RESULT, _POINT = "job.json", "result.json", "progress.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +37,7 @@ class Job:
     """What the process of one pass is told."""
 
     name: str
-    """The module in `converter.passes`."""
+    """Of the pass; the module in `converter.passes` where `module` names no other."""
     folder: Path
     recipe_path: Path
     overrides: Overrides
@@ -34,6 +46,17 @@ class Job:
     params: Mapping[str, Any]
     hides: tuple[str, ...] = ()
     """Packages that are not to be imported."""
+    module: str = ""
+    """What holds its `run`, where that is not ours."""
+    needs: tuple[str, ...] = ()
+    """Distributions it uses."""
+    reads: frozenset[Reads] = EVERYTHING
+    """Files of the recipe it may read."""
+
+    @property
+    def runs(self) -> str:
+        """The module that holds its `run`."""
+        return self.module or f"converter.passes.{self.name}"
 
     @property
     def out(self) -> Path:
@@ -46,8 +69,8 @@ class Job:
         return self.folder / "log.txt"
 
     def recipe(self) -> Recipe:
-        """The recipe, parsed again in this process."""
-        return load_recipe(self.recipe_path, self.overrides)
+        """The recipe, parsed again in this process, as far as it is this pass's business."""
+        return recipe_for(load_recipe(self.recipe_path, self.overrides), self.reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +80,20 @@ class Answer:
     facts: Mapping[str, Any]
     reason: Reason | None = None
     message: str = ""
+    fault: str = ""
+    """The operator or layer of the model, where the tool named one."""
+    modules: tuple[str, ...] = ()
+    """Every module the process had imported at its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """How far a pass is."""
+
+    what: str
+    """What it counts, in the plural."""
+    done: int
+    total: int
 
 
 def write_job(job: Job) -> None:
@@ -73,6 +110,9 @@ def write_job(job: Job) -> None:
         "inputs": {key: str(path) for key, path in job.inputs.items()},
         "params": dict(job.params),
         "hides": job.hides,
+        "module": job.module,
+        "needs": job.needs,
+        "reads": sorted(which.value for which in job.reads),
     }
     (job.folder / _JOB).write_text(json.dumps(value))
 
@@ -93,6 +133,9 @@ def read_job(folder: Path) -> Job:
         inputs={key: Path(path) for key, path in value["inputs"].items()},
         params=value["params"],
         hides=tuple(value["hides"]),
+        module=value["module"],
+        needs=tuple(value["needs"]),
+        reads=frozenset(map(Reads, value["reads"])),
     )
 
 
@@ -102,10 +145,10 @@ def write_answer(folder: Path, answer: Answer) -> None:
         "facts": dict(answer.facts),
         "reason": answer.reason.value if answer.reason else None,
         "message": answer.message,
+        "fault": answer.fault,
+        "modules": answer.modules,
     }
-    partial = folder / f"{_RESULT}.part"
-    partial.write_text(json.dumps(value))
-    partial.replace(folder / _RESULT)
+    _write_whole(folder / _RESULT, value)
 
 
 def read_answer(folder: Path) -> Answer | None:
@@ -115,7 +158,33 @@ def read_answer(folder: Path) -> Answer | None:
     except (OSError, ValueError):
         return None
     reason = Reason(value["reason"]) if value["reason"] else None
-    return Answer(facts=value["facts"], reason=reason, message=value["message"])
+    return Answer(
+        facts=value["facts"],
+        reason=reason,
+        message=value["message"],
+        fault=value["fault"],
+        modules=tuple(value["modules"]),
+    )
+
+
+def write_point(folder: Path, point: Point) -> None:
+    """Say how far the pass is."""
+    _write_whole(folder / _POINT, {"what": point.what, "done": point.done, "total": point.total})
+
+
+def read_point(folder: Path) -> Point | None:
+    """How far the pass is, or None where it does not say."""
+    try:
+        value = json.loads((folder / _POINT).read_text())
+        return Point(what=str(value["what"]), done=int(value["done"]), total=int(value["total"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_whole(path: Path, value: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(value))
+    partial.replace(path)
 
 
 def _text(path: Path | None) -> str | None:

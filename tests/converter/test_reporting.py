@@ -27,7 +27,7 @@ from ota_contract.manifest import (
     VerificationStatus,
     parse_release,
 )
-from tests.packages import REPOSITORY
+from tests.support.documentation import blocks
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -35,8 +35,7 @@ HOSTILE = '<script>alert("x")</script>'
 @pytest.fixture(scope="module")
 def release() -> Release:
     """The example of the release format, its variants with figures that differ."""
-    text = (REPOSITORY / "docs" / "release-format.md").read_text()
-    (found,) = re.findall(r"(?ms)^```json ferry.release/1\n(.*?)^```$", text)
+    (found,) = blocks("docs/release-format.md", "json ferry.release/1")
     example = parse_release(found.strip().encode())
     (variant,) = example.variants[:1]
     passed = replace(variant.verification, status=VerificationStatus.PASSED, how="30 samples in a runtime")

@@ -7,12 +7,13 @@ import tomllib
 from pathlib import Path
 
 from device_sdk.config import _KNOWN, read_config
+from tests.support.documentation import blocks
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "device.md").read_text()
 
 
 def test_the_configuration_shown_is_one(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    (text,) = blocks("docs/device.md", "toml")
     path = tmp_path / "device.toml"
     path.write_text(text)
     config = read_config(path)

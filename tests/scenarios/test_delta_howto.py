@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +12,12 @@ import pytest
 
 from edge_runtime.package import open_package
 from tests.packages import digits_package, session_folder
+from tests.support.documentation import blocks
 from tests.support.fleet import start_server
-
-_PAGE = Path(__file__).resolve().parents[2] / "docs" / "device.md"
 
 
 def test_the_example_works_as_typed(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    (section,) = re.findall(r"(?ms)^## Deltas\n(.*?)^## ", _PAGE.read_text(encoding="utf-8"))
-    (script,) = re.findall(r"(?ms)^```sh\n(.*?)^```$", section)
+    (script,) = blocks("docs/device.md", "sh", section="Deltas")
     session = session_folder(tmp_path_factory)
     shutil.copytree(digits_package(session), tmp_path / "build" / "digits")
     new = tmp_path / "build" / "digits-1.1.0"

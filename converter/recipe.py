@@ -44,6 +44,7 @@ class Framework(Enum):
     KERAS = "keras"
     ONNX = "onnx"
     SKLEARN = "sklearn"
+    SAVEDMODEL = "savedmodel"
 
     @property
     def shown(self) -> str:
@@ -52,6 +53,7 @@ class Framework(Enum):
             Framework.KERAS: "Keras",
             Framework.ONNX: "ONNX Runtime",
             Framework.SKLEARN: "scikit-learn",
+            Framework.SAVEDMODEL: "TensorFlow",
         }[self]
 
 
@@ -59,6 +61,7 @@ _FOLDED = {
     Framework.KERAS: (Operation.AFFINE,),
     Framework.ONNX: (Operation.AFFINE, Operation.CAST),
     Framework.SKLEARN: (Operation.AFFINE, Operation.CAST),
+    Framework.SAVEDMODEL: (Operation.AFFINE,),
 }
 
 
@@ -225,6 +228,8 @@ def _source_layout(source: Table, framework: Framework) -> str:
     layout = source.text("layout", "")
     if layout and framework is Framework.KERAS:
         source.fail("layout", "Keras models say their layout themselves")
+    if layout and framework is Framework.SAVEDMODEL:
+        source.fail("layout", "a SavedModel's images have their channels last; say so of the input")
     if layout and framework is Framework.SKLEARN:
         source.fail("layout", "scikit-learn models take columns, which have none")
     if len(set(layout)) != len(layout) or len(layout) > MAX_RANK:

@@ -21,6 +21,7 @@ __all__ = [
     "KERAS",
     "ONNX_SOURCE",
     "PASSES",
+    "SAVEDMODEL",
     "SKLEARN",
     "Format",
     "Node",
@@ -41,6 +42,7 @@ class Format(Enum):
     ONNX_SOURCE = "onnx-source"
     """As somebody exported it; what runs on devices is made of it."""
     SKLEARN = "sklearn"
+    SAVEDMODEL = "savedmodel"
     TFLITE = "tflite"
     ONNX = "onnx"
     COREML = "coreml"
@@ -89,13 +91,14 @@ class Pass:
     @property
     def extra(self) -> str:
         """The extra of this distribution that installs what it needs."""
-        known = {Format.KERAS: "keras", Format.SKLEARN: "sklearn"}
+        known = {Format.KERAS: "keras", Format.SAVEDMODEL: "keras", Format.SKLEARN: "sklearn"}
         return known.get(self.source.format, "converter")
 
 
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
 ONNX_SOURCE = Node(format=Format.ONNX_SOURCE, layout="", precision=Precision.FP32)
 SKLEARN = Node(format=Format.SKLEARN, layout="", precision=Precision.FP32)
+SAVEDMODEL = Node(format=Format.SAVEDMODEL, layout="NHWC", precision=Precision.FP32)
 _TFLITE = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.FP32)
 _TFLITE_INT8 = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.INT8)
 _ONNX = Node(format=Format.ONNX, layout="NHWC", precision=Precision.FP32)
@@ -126,6 +129,38 @@ PASSES: tuple[Pass, ...] = (
         needs=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
         reason="the exporter at the source; the oldest opset with all we use runs on the most devices",
         params={"opset": 15},
+    ),
+    Pass(
+        id="savedmodel_to_tflite",
+        source=SAVEDMODEL,
+        target=_TFLITE,
+        needs=("tensorflow", "ai-edge-litert"),
+        reason="TensorFlow's own exporter, from the serving signature traced with the recipe's shapes",
+    ),
+    Pass(
+        id="savedmodel_to_tflite_int8",
+        source=SAVEDMODEL,
+        target=_TFLITE_INT8,
+        needs=("tensorflow", "ai-edge-litert"),
+        reason="full integer arithmetic, per channel, ranges seen on the calibration set",
+        calibrated=True,
+    ),
+    Pass(
+        id="savedmodel_to_onnx",
+        source=SAVEDMODEL,
+        target=_ONNX,
+        needs=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+        reason="the exporter at the source; it makes ONNX's own LSTM of a loop over cells",
+        params={"opset": 15},
+    ),
+    Pass(
+        id="savedmodel_to_coreml",
+        source=SAVEDMODEL,
+        target=_COREML,
+        needs=("tensorflow", "coremltools"),
+        reason="coremltools' TensorFlow frontend, from the traced signature: it reads no folder rightly",
+        params={"minimum_deployment_target": "iOS16"},
+        hides=("torch",),
     ),
     Pass(
         id="onnx_to_onnx",
@@ -198,6 +233,7 @@ def source_node(framework: Framework) -> Node:
         Framework.KERAS: KERAS,
         Framework.ONNX: ONNX_SOURCE,
         Framework.SKLEARN: SKLEARN,
+        Framework.SAVEDMODEL: SAVEDMODEL,
     }[framework]
 
 

@@ -3,7 +3,8 @@
 A pickle runs code when it is opened, and so does a Keras model with a Lambda layer or a .skops file with
 types of somebody's own; all are refused here, unopened. What passes is loaded by Keras in safe mode, or
 by skops from a closed list of types, in a process of its own. An ONNX file holds no code; it is opened,
-bounded and checked by `converter.passes.onnx_source`, in a process of its own too.
+bounded and checked by `converter.passes.onnx_source`, in a process of its own too. The graph of a SavedModel may call Python or
+read files; `converter.passes.saved_model` looks at it as data first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from converter.archives import ArchiveError, check_archive
 from converter.errors import SourceError
 from converter.recipe import Framework, Recipe, shown_path
+from converter.saved_model_folder import check_saved_model
 from converter.skops_file import ADVICE as SKOPS_ADVICE
 from converter.skops_file import check_skops
 
@@ -51,6 +53,8 @@ def check_source(recipe: Recipe) -> str:
         SourceError: Saying what it is and what to do.
     """
     path, shown = recipe.source, shown_path(recipe.source)
+    if recipe.framework is Framework.SAVEDMODEL and path.exists():
+        return check_saved_model(path, shown)
     if path.is_dir():
         raise SourceError(f"{shown} is a folder; save the model as one file{_ONE_FILE[recipe.framework]}")
     try:

@@ -16,7 +16,9 @@ from coremltools.converters.mil.mil import types
 
 from converter.jobs import Job
 from converter.passes.coreml_file import canonical, check_constants, input_type
-from converter.passes.keras_model import open_model, trace
+from converter.passes.keras_model import trace
+from converter.passes.tensorflow_operators import teach_coreml
+from converter.passes.tensorflow_source import open_source
 
 __all__ = ["run"]
 
@@ -25,7 +27,8 @@ def run(job: Job) -> Mapping[str, Any]:
     """Write `<model>.mlpackage`; the facts describe it."""
     recipe = job.recipe()
     _take_small_integers()
-    traced = trace(open_model(job, recipe), recipe, batch=1, as_float=True)
+    teach_coreml()
+    traced = trace(open_source(job, recipe), recipe, batch=1, as_float=True)
     model = ct.convert(
         [traced.concrete],
         source="tensorflow",

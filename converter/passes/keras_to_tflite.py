@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from converter.jobs import Job
-from converter.passes.keras_model import open_model, trace
+from converter.passes.keras_model import trace
+from converter.passes.tensorflow_source import open_source
 from converter.passes.tflite_file import describe
 
 __all__ = ["FILE", "run"]
@@ -19,7 +20,7 @@ FILE = "model.tflite"
 def run(job: Job) -> Mapping[str, Any]:
     """Write `model.tflite`; the facts describe it."""
     recipe = job.recipe()
-    traced = trace(open_model(job, recipe), recipe, batch=None)
+    traced = trace(open_source(job, recipe), recipe, batch=None)
     # No second argument: with the Keras model there, every answer is NaN and nothing is said.
     content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([traced.concrete]).convert()
     (job.out / FILE).write_bytes(content)

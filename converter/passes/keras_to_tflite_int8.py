@@ -14,9 +14,10 @@ import tensorflow as tf
 from converter.datasets import load_datasets
 from converter.errors import PassError, Reason
 from converter.jobs import Job
-from converter.passes.keras_model import open_model, trace
+from converter.passes.keras_model import trace
 from converter.passes.keras_to_tflite import FILE
 from converter.passes.prepared import samples
+from converter.passes.tensorflow_source import open_source
 from converter.passes.tflite_file import describe
 from edge_runtime.port import AnyArray
 
@@ -26,7 +27,7 @@ __all__ = ["run"]
 def run(job: Job) -> Mapping[str, Any]:
     """Write `model.tflite`; the facts describe it."""
     recipe = job.recipe()
-    traced = trace(open_model(job, recipe), recipe, batch=None)
+    traced = trace(open_source(job, recipe), recipe, batch=None)
     calibration = load_datasets(recipe).calibration
 
     def representative() -> Iterator[list[AnyArray]]:

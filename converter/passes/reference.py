@@ -38,17 +38,17 @@ def run(job: Job) -> Mapping[str, Any]:
 def _opened(job: Job, recipe: Recipe) -> tuple[_Ask, int]:
     """The source, and how many samples it may be asked about at once."""
     match recipe.framework:
-        case Framework.KERAS:
-            from converter.passes.keras_model import open_model  # noqa: PLC0415 - takes TensorFlow
+        case Framework.KERAS | Framework.SAVEDMODEL:
+            from converter.passes.tensorflow_source import open_source  # noqa: PLC0415 - takes TensorFlow
 
-            model = open_model(job, recipe)
+            model = open_source(job, recipe)
 
             def ask(inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
                 fed = [inputs[plan.tensor.name] for plan in recipe.inputs]
                 results = model(fed if len(fed) > 1 else fed[0], training=False)
                 return list(results) if isinstance(results, (list, tuple)) else [results]
 
-            return ask, _BATCH
+            return ask, 1 if getattr(model, "one_by_one", False) else _BATCH
         case Framework.ONNX:
             from converter.passes.onnx_reference import OnnxReference  # noqa: PLC0415 - takes onnxruntime
 

@@ -1,0 +1,7 @@
+"""SavedModel → TFLite: the serving signature is traced and converted as a Keras model is."""
+
+from __future__ import annotations
+
+from converter.passes.keras_to_tflite import run
+
+__all__ = ["run"]

@@ -92,7 +92,7 @@ class Pass:
     def extra(self) -> str:
         """The extra of this distribution that installs what it needs."""
         known = {Format.KERAS: "keras", Format.SAVEDMODEL: "keras", Format.SKLEARN: "sklearn"}
-        return known.get(self.source.format, "converter")
+        return known.get(self.source.format, "torch" if "torch" in self.needs else "converter")
 
 
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
@@ -179,6 +179,14 @@ PASSES: tuple[Pass, ...] = (
         params={"opset": 15},
         hides=("tensorflow", "torch"),
         checks_source=True,
+    ),
+    Pass(
+        id="onnx_to_tflite",
+        source=_ONNX,
+        target=_TFLITE,
+        needs=("onnx", "torch", "litert-torch", "ai-edge-litert"),
+        reason="an importer of our own onto PyTorch, and litert_torch: no TensorFlow, every sequence right",
+        hides=("tensorflow", "keras", "sklearn"),
     ),
     Pass(
         id="onnx_to_onnx_int8",

@@ -13,7 +13,7 @@ from converter.onnx_ml import features, linear, trees, vectors
 from converter.onnx_ml.emitting import Rewrite, Use
 from converter.passes.onnx_graphs import captured_names
 
-__all__ = ["DOMAIN", "REWRITES", "TREES", "plain", "uses_ml"]
+__all__ = ["DOMAIN", "REWRITES", "TREES", "plain", "plain_for", "uses_ml"]
 
 DOMAIN = "ai.onnx.ml"
 TREES = trees.OPERATORS
@@ -63,6 +63,18 @@ def plain(model: Any, *, keep: frozenset[str] = frozenset(), strict: bool = True
     graph.node.extend(kept[::-1])
     _drop_unread(model, read)
     return model
+
+
+def plain_for(model: Any, target: str) -> Any:  # noqa: ANN401
+    """The same, for a target that knows operators of `ai.onnx` alone.
+
+    Raises:
+        OperatorRefusedError: Naming the target too.
+    """
+    try:
+        return plain(model)
+    except OperatorRefusedError as error:
+        raise OperatorRefusedError(f"cannot convert to {target}: {error}") from error
 
 
 def _constants(graph: Any) -> dict[str, Any]:  # noqa: ANN401

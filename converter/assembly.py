@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from converter.datasets import Datasets
+from converter.datasets import Dataset, Datasets
 from converter.errors import ConverterError
-from converter.intervals import ppm, wilson_interval
+from converter.intervals import bounded_ppm, ppm
 from converter.least_runtime import requirements
 from converter.measurements import Measurement
 from converter.package_folder import file_entry
 from converter.passes.answers import GOLDEN, read_answers
 from converter.passes.prepared import prepared
 from converter.plans import Planned
+from converter.proof.comparison import Comparison
 from converter.recipe import Recipe
 from converter.routes import Node
 from converter.variants import Precision
@@ -173,17 +174,19 @@ def judged(
         how = _shortened(f"nothing was compared: {where} refuses {findings.not_run}")
         return replace(variant, verification=Verification(status=VerificationStatus.NOT_RUN, how=how))
     precision = Precision(variant.precision)
-    why = verdict(findings, precision, max_drop=recipe.goal.max_drop, metric=recipe.goal.metric)
+    why = verdict(findings, precision, max_drop=recipe.goal.max_drop)
+    compared = findings.comparison
     how = why or (
-        f"{findings.n} evaluation samples and {len(sets.golden)} golden vectors in {where}, "
-        f"against the source in {recipe.framework.shown}"
+        f"{compared.n if compared else 0} evaluation samples and {len(sets.golden)} golden vectors "
+        f"in {where}, against the source in {recipe.framework.shown}"
     )
     status = VerificationStatus.FAILED if why else VerificationStatus.PASSED
     worst = max(findings.max_abs.values(), default=None)
     return replace(
         variant,
         metrics=replace(
-            variant.metrics, quality=None if findings.failure else _quality(findings, recipe, sets)
+            variant.metrics,
+            quality=None if findings.failure or compared is None else _quality(compared, sets.evaluation),
         ),
         verification=Verification(
             status=status,
@@ -226,16 +229,16 @@ def measured(variant: Variant, made: Made, measurement: Measurement, *, threads:
     )
 
 
-def _quality(findings: Findings, recipe: Recipe, sets: Datasets) -> Quality:
-    low, high = wilson_interval(findings.correct, findings.n, recipe.goal.confidence)
+def _quality(comparison: Comparison, data: Dataset) -> Quality:
+    estimate = comparison.quality
     return Quality(
-        metric=recipe.goal.metric,
-        value_ppm=ppm(findings.correct / findings.n),
-        low_ppm=ppm(low),
-        high_ppm=ppm(high),
-        confidence_ppm=ppm(recipe.goal.confidence),
-        n=findings.n,
-        dataset_sha256=sets.evaluation.sha256(),
+        metric=comparison.metric.value,
+        value_ppm=bounded_ppm(estimate.value),
+        low_ppm=bounded_ppm(estimate.low),
+        high_ppm=bounded_ppm(estimate.high),
+        confidence_ppm=ppm(comparison.confidence),
+        n=comparison.n,
+        dataset_sha256=data.sha256(),
     )
 
 

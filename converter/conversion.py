@@ -105,7 +105,7 @@ def convert(
         known = cache or default_cache(os.environ)
         release = phases.measure(release, made, known, remeasure=remeasure)
         release = phases.finish(release, package)
-        report = dump_report(order, release, made, findings, source_correct=phases.source_correct)
+        report = dump_report(order, release, made, findings, worth=phases.evidence.source)
         write_reports(package, release, report)
         (package / MANIFEST_NAME).write_bytes(dump_release(release))
     return Conversion(package=output, release=release, seconds=phases.seconds)

@@ -9,16 +9,18 @@ none. Waveforms of several lengths are filled up to the longest with what `fit_l
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.archives import ArchiveError, check_archive
 from converter.errors import DataError
-from converter.judging import Metric
 from converter.pass_recipe import withheld
+from converter.proof.metrics import Labels, Metric
 from converter.recipe import Recipe, shown_path
 from edge_runtime.port import AnyArray
 from ota_contract.tensors import DYNAMIC, Datatype
@@ -45,6 +47,14 @@ class Dataset:
     def sample(self, index: int) -> dict[str, AnyArray]:
         """One sample, as a batch of one."""
         return {name: array[index : index + 1] for name, array in self.raw.items()}
+
+    def rows(self, rows: NDArray[np.intp]) -> Dataset:
+        """Some of the samples."""
+        return replace(
+            self,
+            raw={name: array[rows] for name, array in self.raw.items()},
+            labels=None if self.labels is None else self.labels[rows],
+        )
 
     def sha256(self) -> str:
         """Digest of the values; the same data packed otherwise has the same."""
@@ -78,6 +88,10 @@ class Datasets:
         """What devices test themselves with."""
         return self._set("golden")
 
+    def judged_by(self, rows: NDArray[np.intp]) -> Datasets:
+        """The same with only some of the evaluation samples."""
+        return replace(self, loaded={**self.loaded, "evaluation": self.evaluation.rows(rows)})
+
     def _set(self, name: str) -> Dataset:
         if name not in self.loaded:
             raise DataError(f"this pass does not say that it reads the {name} set")
@@ -96,7 +110,7 @@ def load_datasets(recipe: Recipe) -> Datasets:
     if golden is not None and len(golden) > _MAX_GOLDEN:
         raise DataError(f"golden set: {len(golden)} vectors, at most {_MAX_GOLDEN} fit a device")
     if judge is not None:
-        if judge.labels is None:
+        if judge.labels is None and recipe.goal.metric.labels is not Labels.NONE:
             shown = shown_path(recipe.data.evaluation)
             raise DataError(f"{shown} has no `{LABEL}` array to judge answers by")
         for other in (loaded[name] for name in ("calibration", "golden") if name in loaded):
@@ -147,16 +161,28 @@ def _checked(data: Dataset, shown: str, recipe: Recipe) -> Dataset:
         raise DataError(f"{shown}: arrays differ in length: {sorted(counts)}")
     if not len(data):
         raise DataError(f"{shown}: the {data.name} set is empty")
-    labels, classes = data.labels, len(recipe.labels)
-    if labels is not None and recipe.goal.metric == Metric.WITHIN.value:
-        if labels.shape != (len(data),) or labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
-            raise DataError(f"{shown}: `{LABEL}` must be one number a sample")
-    elif labels is not None:
+    _check_labels(data, shown, recipe)
+    return data
+
+
+def _check_labels(data: Dataset, shown: str, recipe: Recipe) -> None:
+    labels, metric = data.labels, recipe.goal.metric
+    if labels is None or metric.labels is Labels.NONE:
+        return
+    if metric.labels is Labels.CLASSES:
+        classes = len(recipe.labels)
         if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
             raise DataError(f"{shown}: `{LABEL}` must be one whole number a sample")
         if classes and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
             raise DataError(f"{shown}: `{LABEL}` names classes outside 0…{classes - 1}")
-    return data
+        return
+    wanted = 1 if metric is Metric.WITHIN else math.prod(recipe.outputs[0].shape[1:])
+    numbers = labels.dtype.kind in "iuf" and len(labels) == len(data) and bool(np.isfinite(labels).all())
+    if not numbers or (wanted > 0 and labels.size != wanted * len(data)):
+        count = "one number" if wanted == 1 else f"{wanted} numbers"
+        raise DataError(f"{shown}: `{LABEL}` must be {count} a sample")
+    if metric is not Metric.WITHIN and data.name == "evaluation" and not labels.std(axis=0).all():
+        raise DataError(f"{shown}: every `{LABEL}` is the same: {metric.value} means nothing then")
 
 
 def _check_disjoint(judge: Dataset, other: Dataset) -> None:

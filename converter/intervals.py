@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from ota_contract.manifest import MILLION
 
-__all__ = ["percentile", "ppm", "wilson_interval"]
+__all__ = ["bounded_ppm", "percentile", "ppm", "wilson_interval"]
 
 
 def wilson_interval(correct: int, n: int, confidence: float) -> tuple[float, float]:
@@ -33,6 +33,11 @@ def wilson_interval(correct: int, n: int, confidence: float) -> tuple[float, flo
 def ppm(share: float) -> int:
     """A share in parts per million, to the nearest."""
     return round(share * MILLION)
+
+
+def bounded_ppm(value: float) -> int:
+    """The same of what a manifest has no room for beyond ±1: a model that far off is worth nothing."""
+    return max(-MILLION, min(MILLION, ppm(value)))
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:

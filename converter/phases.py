@@ -16,6 +16,7 @@ from converter.assembly import Made, add_variant, draft_release, golden_file, ju
 from converter.coreml_reference.runtime import HOW
 from converter.datasets import Datasets
 from converter.errors import PassError, Reason
+from converter.evidence import Evidence
 from converter.host import Host, runs_here
 from converter.jobs import Answer, Job
 from converter.measurements import Key, Measurement, MeasurementCache
@@ -69,8 +70,7 @@ class Phases:
         self._work = work
         self._progress = progress
         self._draft = work / "package"
-        self.source_correct = 0
-        """Evaluation samples the source gets right."""
+        self.evidence = Evidence(self._recipe, order.sets.evaluation, self._out(_REFERENCE))
         self.seconds: dict[str, float] = {}
         here = [item for item in order.plan if runs_here(_runtime(item.step))]
         progress.begin(1 + 2 * len(order.plan) + len(here))
@@ -82,7 +82,6 @@ class Phases:
         steps = [replace(self._step(_REFERENCE, "ask the source model", _REFERENCE), after=checked)]
         steps += [self._making_step(item) for item in plan]
         answers = self._run(steps, at_once=_AT_ONCE)
-        self.source_correct = int(answers[_REFERENCE].facts["correct"])
         return tuple(
             Made(planned=item, folder=self._out(_making(item.id)), facts=answers[_making(item.id)].facts)
             for item in plan
@@ -107,7 +106,7 @@ class Phases:
         """Run every variant on the evaluation set and the golden vectors."""
         steps = [self._evaluation(variant) for variant in release.variants]
         answers = self._run(steps, at_once=_AT_ONCE)
-        return {str(step.job.params["variant"]): self._findings(answers[step.id]) for step in steps}
+        return {str(step.job.params["variant"]): self._findings(step.id, answers[step.id]) for step in steps}
 
     def judge(self, release: Release, findings: Mapping[str, Findings]) -> Release:
         """Give every variant its verdict.
@@ -198,13 +197,10 @@ class Phases:
             resident_bytes=facts["resident_bytes"],
         )
 
-    def _findings(self, answer: Answer) -> Findings:
+    def _findings(self, step_id: str, answer: Answer) -> Findings:
         facts = answer.facts
         return Findings(
-            n=len(self._order.sets.evaluation),
-            source_correct=self.source_correct,
-            correct=facts.get("correct", 0),
-            agreed=facts.get("agreed", 0),
+            comparison=self.evidence.compare(self._out(step_id)) if "max_abs" in facts else None,
             max_abs=facts.get("max_abs", {}),
             scale=facts.get("scale", {}),
             golden_max_abs=facts.get("golden_max_abs", {}),

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from converter.errors import RecipeError
-from converter.judging import Metric
+from converter.goals import Goal, SearchLimits, read_goal, read_search_limits
 from converter.recipe_inputs import InputPlan, read_inputs, read_tensor
 from converter.tables import Table, read_toml
 from converter.variants import Search, Target, read_targets
@@ -26,7 +26,6 @@ from ota_contract.tensors import MAX_RANK, Datatype, Tensor
 __all__ = [
     "DataPaths",
     "Framework",
-    "Goal",
     "InputPlan",
     "Limits",
     "Overrides",
@@ -72,19 +71,6 @@ class DataPaths:
     calibration: Path
     evaluation: Path
     golden: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """What a variant must be worth."""
-
-    metric: str
-    max_drop: float
-    """How much of the source's metric a variant may lose."""
-    confidence: float
-    """Of the printed interval."""
-    tolerance: float = 0.0
-    """How far from the label an answer may lie, of the metric "within"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +120,7 @@ class Recipe:
     data: DataPaths
     goal: Goal
     limits: Limits
+    search: SearchLimits
     targets: tuple[Target, ...]
     """The variants named."""
     searches: tuple[Search, ...]
@@ -147,7 +134,7 @@ def load_recipe(path: Path, overrides: Overrides | None = None) -> Recipe:
         RecipeError: Missing, malformed, or asking for what this version cannot do.
     """
     shown = shown_path(path)
-    keys = ("release", "source", "input", "raw", "output", "data", "goal", "limits", "variant")
+    keys = ("release", "source", "input", "raw", "output", "data", "goal", "limits", "search", "variant")
     root, content = read_toml(path, shown=shown, keys=keys)
     try:
         recipe = _recipe_from(root, path, shown, hashlib.sha256(content).hexdigest())
@@ -197,8 +184,9 @@ def _recipe_from(root: Table, path: Path, shown: str, sha256: str) -> Recipe:
             evaluation=_joined(folder, data.text("evaluation")),
             golden=_joined(folder, data.text("golden")),
         ),
-        goal=_goal(root),
+        goal=read_goal(root),
         limits=_limits(root),
+        search=read_search_limits(root),
         targets=targets,
         searches=searches,
     )
@@ -246,19 +234,6 @@ def _outputs(root: Table) -> Iterator[Tensor]:
         if tensor.datatype is not Datatype.FP32:
             table.fail("datatype", "outputs are FP32 in every variant")
         yield tensor
-
-
-def _goal(root: Table) -> Goal:
-    table = root.table("goal", ("metric", "max_drop", "confidence", "tolerance"))
-    metric = table.member("metric", Metric)
-    if table.has("tolerance") != (metric is Metric.WITHIN):
-        table.fail("tolerance", f'the metric "{Metric.WITHIN.value}" has one, and no other')
-    return Goal(
-        metric=metric.value,
-        tolerance=table.number("tolerance", 0.0, within=(0.0, 1e30)),
-        max_drop=table.number("max_drop", within=(0.0, 1.0)),
-        confidence=table.number("confidence", 0.95, within=(0.5, 0.9999)),
-    )
 
 
 def _limits(root: Table) -> Limits:

@@ -11,8 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from converter.assembly import Made
-from converter.intervals import ppm, wilson_interval
+from converter.goals import Goal
+from converter.intervals import bounded_ppm
 from converter.phases import Order
+from converter.proof.comparison import Comparison, Estimate
 from converter.recipe import Recipe
 from converter.routes import node_of, route_to, source_node
 from converter.verification import Findings, parity_limit
@@ -29,17 +31,15 @@ def dump_report(
     made: Sequence[Made],
     findings: Mapping[str, Findings],
     *,
-    source_correct: int,
+    worth: Estimate,
 ) -> bytes:
-    """The report's bytes."""
+    """The report's bytes; `worth` is the source's own."""
     recipe, sets = order.recipe, order.sets
-    n = len(sets.evaluation)
-    low, high = wilson_interval(source_correct, n, recipe.goal.confidence)
     value = {
         "format": _FORMAT,
         "model": str(release.name),
         "version": release.version,
-        "goal": asdict(recipe.goal),
+        "goal": _goal(recipe.goal),
         "host": asdict(order.host),
         "datasets": {
             data.name: {"n": len(data), "sha256": data.sha256()}
@@ -48,12 +48,17 @@ def dump_report(
         "source": {
             "framework": release.source.framework,
             "sha256": release.source.sha256,
-            recipe.goal.metric: {
-                "value_ppm": ppm(source_correct / n),
-                "low_ppm": ppm(low),
-                "high_ppm": ppm(high),
+            recipe.goal.metric.value: {
+                "value_ppm": bounded_ppm(worth.value),
+                "low_ppm": bounded_ppm(worth.low),
+                "high_ppm": bounded_ppm(worth.high),
             },
         },
+        "certification": [
+            f"{target.id}: {compared.proof(recipe.goal.max_drop)}."
+            for target in recipe.targets
+            if (compared := findings[target.id].comparison) is not None
+        ],
         "passes": [_pass(item) for item in made],
         "variants": [_variant(recipe, release, target.id, findings) for target in recipe.targets],
     }
@@ -89,5 +94,26 @@ def _variant(
         "how": variant.verification.how,
         "parity_limit": limit if limit < 1 else None,
         "tolerances": {item.output: item.max_abs for item in variant.tolerances},
-        "found": None if found is None else asdict(found),
+        "found": None if found is None else _found(found, recipe.goal),
+    }
+
+
+def _goal(goal: Goal) -> dict[str, Any]:
+    return {**asdict(goal), "metric": goal.metric.value, "prefer": goal.prefer.value}
+
+
+def _found(findings: Findings, goal: Goal) -> dict[str, Any]:
+    compared = findings.comparison
+    worth = {} if compared is None else _worth(compared, goal)
+    return {**{key: value for key, value in asdict(findings).items() if key != "comparison"}, **worth}
+
+
+def _worth(compared: Comparison, goal: Goal) -> dict[str, Any]:
+    return {
+        "n": compared.n,
+        "agreed": compared.agreed,
+        "drop": {**asdict(compared.drop), "confidence": compared.drop_confidence},
+        "certified": compared.certifies(goal.max_drop),
+        "samples_needed": compared.needed,
+        "proof": compared.proof(goal.max_drop),
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from converter.proof.comparison import Comparison
 from converter.variants import Precision
 
 __all__ = ["GOLDEN_CEILING", "Findings", "parity_limit", "tolerance_for", "verdict"]
@@ -25,15 +26,12 @@ GOLDEN_CEILING = 0.5
 class Findings:
     """What running a variant showed, in its runtime or in what evaluates its file instead."""
 
-    n: int
-    correct: int
-    source_correct: int
-    agreed: int
-    """Evaluation samples on which the variant gives the source's class, right or wrong."""
-    max_abs: Mapping[str, float]
+    comparison: Comparison | None
+    """What the answers are worth by the recipe's metric; None where there are none."""
+    max_abs: Mapping[str, float] = field(default_factory=dict)
     """Greatest difference from the source on the evaluation set, by output."""
-    golden_max_abs: Mapping[str, float]
-    batch_max_abs: float
+    golden_max_abs: Mapping[str, float] = field(default_factory=dict)
+    batch_max_abs: float = 0.0
     """Greatest difference between a sample alone and in a batch."""
     failure: str = ""
     """What raised, if anything did."""
@@ -64,7 +62,7 @@ def tolerance_for(precision: Precision, measured: float | None, scale: float = 1
     return min(GOLDEN_CEILING * scale, _rounded_up(wanted))
 
 
-def verdict(findings: Findings, precision: Precision, *, max_drop: float, metric: str = "accuracy") -> str:
+def verdict(findings: Findings, precision: Precision, *, max_drop: float) -> str:
     """Why the variant fails, or an empty string."""
     if findings.failure:
         return findings.failure
@@ -77,9 +75,10 @@ def verdict(findings: Findings, precision: Precision, *, max_drop: float, metric
             return f"{name} differs from the source by {difference:.3g} on a golden vector"
     if not findings.batch_max_abs <= _floor(precision) * max(findings.scale.values(), default=1.0):
         return f"a sample in a batch is answered {findings.batch_max_abs:.3g} apart from the same one alone"
-    drop = (findings.source_correct - findings.correct) / findings.n
-    if drop > max_drop:
-        return f"{metric} drops by {drop:.4f}, at most {max_drop:g} is allowed"
+    lost = findings.comparison
+    if lost is not None and lost.drop.value > max_drop:
+        worse = f"{lost.metric.value} {lost.metric.verb} by {lost.drop.value:.4f}"
+        return f"{worse}, at most {max_drop:g} is allowed"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Runs one variant of a draft package as a device would, and compares it with the source.
+"""Runs one variant of a draft package as a device would, and keeps its answers beside the source's.
 
 The draft's manifest names the files and bindings; `edge_runtime` loads and runs them. A Core ML variant is
 run by the reference evaluator where its own runtime cannot be had.
@@ -17,8 +17,7 @@ from converter.datasets import Dataset, load_datasets
 from converter.errors import UnsupportedOperationError
 from converter.host import runs_here
 from converter.jobs import Job
-from converter.judging import alike, magnitudes, right
-from converter.passes.answers import EVALUATION, GOLDEN, read_answers
+from converter.passes.answers import EVALUATION, GOLDEN, read_answers, write_answers
 from converter.passes.prepared import prepared
 from converter.recipe import Recipe
 from converter.variants import Precision
@@ -40,33 +39,30 @@ BATCH = 3
 
 
 def run(job: Job) -> Mapping[str, Any]:
-    """The facts are the fields of `Findings` this variant gives."""
+    """Write the variant's answers; the facts are the fields of `Findings` that need no metric."""
     package = job.inputs["package"]
     release, _ = open_package(package)
     variant = release.variant(job.params["variant"])
     recipe = job.recipe()
     try:
-        return _examine(recipe, release, variant, package, job.inputs["reference"])
+        return _examine(job, recipe, release, variant)
     except UnsupportedOperationError as error:
         return {"failure": "", "not_run": str(error)}
     except EdgeRuntimeError as error:
         return {"failure": str(error)}
 
 
-def _examine(
-    recipe: Recipe, release: Release, variant: Variant, package: Path, reference: Path
-) -> dict[str, Any]:
+def _examine(job: Job, recipe: Recipe, release: Release, variant: Variant) -> dict[str, Any]:
+    package, reference = job.inputs["package"], job.inputs["reference"]
     model = _opened(release, variant, package)
     sets = load_datasets(recipe)
     outputs = _run_singly(model, release, recipe, sets.evaluation)
+    write_answers(job.out, EVALUATION, outputs)
     expected = read_answers(reference, EVALUATION)
-    scores = recipe.outputs[0].name
     golden_outputs = _run_singly(model, release, recipe, sets.golden)
     golden_max_abs = _greatest(golden_outputs, read_answers(reference, GOLDEN))
-    scale = magnitudes(expected)
+    scale = _magnitudes(expected)
     facts = {
-        "correct": int(right(recipe.goal, outputs[scores], sets.evaluation.labels).sum()),
-        "agreed": int(alike(recipe.goal, outputs[scores], expected[scores]).sum()),
         "scale": scale,
         "max_abs": _greatest(outputs, expected),
         "golden_max_abs": golden_max_abs,
@@ -136,6 +132,11 @@ def _batch_difference(
     outputs = model.run(inputs)
     check_outputs(release.outputs, outputs)
     return max(_greatest(outputs, {name: array[:BATCH] for name, array in alone.items()}).values())
+
+
+def _magnitudes(answers: Mapping[str, AnyArray]) -> dict[str, float]:
+    """By output, the greatest size of a number in it, at least 1: what differences are relative to."""
+    return {name: max(1.0, float(np.abs(array).max(initial=0.0))) for name, array in answers.items()}
 
 
 def _greatest(got: Mapping[str, AnyArray], expected: Mapping[str, AnyArray]) -> dict[str, float]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.goals import Goal
 from converter.intervals import wilson_interval
 from converter.proof.bootstrap import bounds
 from converter.proof.metrics import Labels, Metric
 from converter.proof.paired_proportions import drop_interval, samples_to_certify
-from converter.proof.scores import MOST_PAIRED, Array, Statistic, classes_of, hits, statistic
+from converter.proof.scores import MOST_PAIRED, Array, Statistic, alike, hits, statistic
 
 __all__ = ["Comparison", "Estimate", "compare", "quality"]
 
@@ -46,7 +47,7 @@ class Comparison:
     drop_confidence: float
     """`confidence`, or more where the best of several was chosen by these samples."""
     agreed: int | None
-    """Samples on which it gives the source's class, right or wrong; None where there are no classes."""
+    """Samples it answers as the source does, right or wrong; None where the metric has no such thing."""
     needed: int | None = None
     """About how many samples like these would certify the budget; None where none would."""
 
@@ -65,56 +66,96 @@ class Comparison:
         return f"{self.n} samples cannot certify {level} a drop of at most {most}: they certify {loss}{need}"
 
 
-def compare(
-    metric: Metric,
-    *,
-    source: Array,
-    outputs: Array,
-    labels: Array | None,
-    confidence: float,
-    max_drop: float,
-    looks: int = 1,
-) -> Comparison:
+def compare(goal: Goal, *, source: Array, outputs: Array, labels: Array | None, looks: int = 1) -> Comparison:
     """Judge a variant's outputs.
 
     Args:
-        metric: The recipe's.
+        goal: The recipe's.
         source: The source's answers; the first axis counts samples.
         outputs: The variant's to the same samples.
         labels: See `Metric.labels`.
-        confidence: Of the intervals, such as 0.95.
-        max_drop: The budget, to say how many samples would certify it.
         looks: How many variants these samples may choose from: the bounds of the drop share the chance of
             an error between them (Bonferroni).
     """
-    rows = _judged(metric, len(source))
-    source, outputs = source[rows], outputs[rows]
-    labels = None if labels is None else labels[rows]
-    of_source = statistic(metric, source, source, labels)
-    of_variant = statistic(metric, outputs, source, labels)
-    own = 1 - (1 - confidence) / looks
-    drop = _drop(metric, source, outputs, labels, of_source, of_variant, own)
-    classes = metric.labels is Labels.CLASSES
+    rows = _judged(goal.metric, len(source))
+    paired = _Paired(
+        goal=goal,
+        source=source[rows],
+        outputs=outputs[rows],
+        labels=None if labels is None else labels[rows],
+        confidence=1 - (1 - goal.confidence) / looks,
+    )
+    drop = paired.drop()
+    same = alike(goal, paired.source, paired.outputs)
     return Comparison(
-        metric=metric,
-        confidence=confidence,
+        metric=goal.metric,
+        confidence=goal.confidence,
         n=len(rows),
-        source=_value(of_source, len(rows)),
-        quality=_quality(metric, of_variant, outputs, labels, confidence),
+        source=_value(statistic(goal, paired.source, paired.source, paired.labels), len(rows)),
+        quality=_quality(goal, paired.outputs, paired.source, paired.labels),
         drop=drop,
-        drop_confidence=own,
-        agreed=int((classes_of(source) == classes_of(outputs)).sum()) if classes else None,
-        needed=_needed(metric, source, outputs, labels, own, drop, max_drop),
+        drop_confidence=paired.confidence,
+        agreed=None if same is None else int(same.sum()),
+        needed=paired.needed(drop),
     )
 
 
-def quality(metric: Metric, *, source: Array, labels: Array | None, confidence: float) -> Estimate:
+def quality(goal: Goal, *, source: Array, labels: Array | None) -> Estimate:
     """What the source itself is worth."""
-    rows = _judged(metric, len(source))
-    labels = None if labels is None else labels[rows]
-    return _quality(
-        metric, statistic(metric, source[rows], source[rows], labels), source[rows], labels, confidence
-    )
+    rows = _judged(goal.metric, len(source))
+    kept = source[rows]
+    return _quality(goal, kept, kept, None if labels is None else labels[rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Paired:
+    """Answers to the same samples."""
+
+    goal: Goal
+    source: Array
+    outputs: Array
+    labels: Array | None
+    confidence: float
+
+    def drop(self) -> Estimate:
+        """What is lost, each bound by itself of `confidence`."""
+        n, metric = len(self.source), self.goal.metric
+        of_source = statistic(self.goal, self.source, self.source, self.labels)
+        of_variant = statistic(self.goal, self.outputs, self.source, self.labels)
+
+        def lost(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            gap = of_source(weights) - of_variant(weights)
+            return gap if metric.higher_is_better else -gap
+
+        point = _value(lost, n)
+        if not metric.counts and metric.labels is not Labels.CLASSES:
+            low, high = bounds(lost, n, self.confidence)
+            return Estimate(value=point, low=low, high=high)
+        counted = drop_interval(*self._discordant(), n, self.confidence)
+        if metric.counts:
+            return Estimate(value=point, low=counted[0], high=counted[1])
+        low, high = bounds(lost, n, self.confidence)
+        # A resample never shows a disagreement that the sample lacks: where there are few, the bootstrap
+        # believes that there are none at all.
+        return Estimate(value=point, low=min(low, counted[0]), high=max(high, counted[1]))
+
+    def needed(self, drop: Estimate) -> int | None:
+        """About how many samples would certify the budget."""
+        n, allowed = len(self.source), self.goal.max_drop
+        if drop.high <= allowed:
+            return n
+        if self.goal.metric.counts:
+            return samples_to_certify(*self._discordant(), n, self.confidence, drop=allowed)
+        if drop.value >= allowed:
+            return None
+        return round(n * ((drop.high - drop.value) / (allowed - drop.value)) ** 2)  # widths go by 1 / √n
+
+    def _discordant(self) -> tuple[int, int]:
+        """Samples that only the source, and that only the variant has right."""
+        if self.labels is None:
+            return 0, 0
+        before, after = (hits(self.goal, item, self.labels) for item in (self.source, self.outputs))
+        return int((before & ~after).sum()), int((after & ~before).sum())
 
 
 def _judged(metric: Metric, n: int) -> NDArray[np.intp]:
@@ -128,68 +169,10 @@ def _value(of: Statistic, n: int) -> float:
     return float(of(np.ones((1, n)))[0])
 
 
-def _quality(
-    metric: Metric, of: Statistic, outputs: Array, labels: Array | None, confidence: float
-) -> Estimate:
-    n = len(outputs)
-    value = _value(of, n)
-    if metric.counts and labels is not None:
-        low, high = wilson_interval(int(hits(metric, outputs, labels).sum()), n, confidence)
+def _quality(goal: Goal, outputs: Array, source: Array, labels: Array | None) -> Estimate:
+    n, of = len(outputs), statistic(goal, outputs, source, labels)
+    if goal.metric.counts and labels is not None:
+        low, high = wilson_interval(int(hits(goal, outputs, labels).sum()), n, goal.confidence)
     else:
-        low, high = bounds(of, n, 0.5 + confidence / 2)
-    return Estimate(value=value, low=low, high=high)
-
-
-def _drop(
-    metric: Metric,
-    source: Array,
-    outputs: Array,
-    labels: Array | None,
-    of_source: Statistic,
-    of_variant: Statistic,
-    confidence: float,
-) -> Estimate:
-    n = len(source)
-
-    def lost(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        gap = of_source(weights) - of_variant(weights)
-        return gap if metric.higher_is_better else -gap
-
-    point = _value(lost, n)
-    if metric.labels is not Labels.CLASSES or labels is None:
-        low, high = bounds(lost, n, confidence)
-        return Estimate(value=point, low=low, high=high)
-    counted = drop_interval(*_discordant(metric, source, outputs, labels), n, confidence)
-    if metric.counts:
-        return Estimate(value=point, low=counted[0], high=counted[1])
-    low, high = bounds(lost, n, confidence)
-    # A resample never shows a disagreement that the sample lacks: where there are few, the bootstrap
-    # believes that there are none at all.
-    return Estimate(value=point, low=min(low, counted[0]), high=max(high, counted[1]))
-
-
-def _discordant(metric: Metric, source: Array, outputs: Array, labels: Array) -> tuple[int, int]:
-    """Samples that only the source, and that only the variant has right."""
-    by = metric if metric.counts else Metric.ACCURACY
-    before, after = hits(by, source, labels), hits(by, outputs, labels)
-    return int((before & ~after).sum()), int((after & ~before).sum())
-
-
-def _needed(
-    metric: Metric,
-    source: Array,
-    outputs: Array,
-    labels: Array | None,
-    confidence: float,
-    drop: Estimate,
-    max_drop: float,
-) -> int | None:
-    n = len(source)
-    if drop.high <= max_drop:
-        return n
-    if metric.counts and labels is not None:
-        lost, gained = _discordant(metric, source, outputs, labels)
-        return samples_to_certify(lost, gained, n, confidence, drop=max_drop)
-    if drop.value >= max_drop:
-        return None
-    return round(n * ((drop.high - drop.value) / (max_drop - drop.value)) ** 2)  # widths go by 1 / √n
+        low, high = bounds(of, n, 0.5 + goal.confidence / 2)
+    return Estimate(value=_value(of, n), low=low, high=high)

@@ -28,6 +28,8 @@ class Metric(Enum):
     ACCURACY = "accuracy"
     TOP5_ACCURACY = "top5_accuracy"
     """The share of samples whose class is among the five best."""
+    WITHIN = "within"
+    """The share of samples whose first number lies within the goal's tolerance of the true one."""
     F1_MACRO = "f1_macro"
     """Precision and recall of every class, rare ones counting as much as frequent ones."""
     RANK_CORRELATION = "rank_correlation"
@@ -44,7 +46,9 @@ class Metric(Enum):
         """What of the evaluation set it needs."""
         if self in (Metric.RANK_CORRELATION, Metric.MEAN_COSINE):
             return Labels.NONE
-        return Labels.VALUES if self in (Metric.R2, Metric.NRMSE) else Labels.CLASSES
+        if self in (Metric.R2, Metric.NRMSE, Metric.WITHIN):
+            return Labels.VALUES
+        return Labels.CLASSES
 
     @property
     def higher_is_better(self) -> bool:
@@ -54,7 +58,12 @@ class Metric(Enum):
     @property
     def counts(self) -> bool:
         """Whether it is the share of samples that are right: then the interval is one of proportions."""
-        return self in (Metric.ACCURACY, Metric.TOP5_ACCURACY)
+        return self in (Metric.ACCURACY, Metric.TOP5_ACCURACY, Metric.WITHIN)
+
+    @property
+    def verb(self) -> str:
+        """What it does where it gets worse."""
+        return "drops" if self.higher_is_better else "grows"
 
     def drop(self, source: float, variant: float) -> float:
         """What the variant loses against the source; below zero where it gains."""
@@ -62,6 +71,6 @@ class Metric(Enum):
 
     def shown(self, amount: float) -> str:
         """An amount of it as people say it: shares in points, others as they are."""
-        if self.labels is Labels.CLASSES:
+        if self.counts or self is Metric.F1_MACRO:
             return f"{amount * _POINT:.3g} points"
         return f"{amount:.3g}"

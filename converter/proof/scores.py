@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.goals import Goal
 from converter.proof.metrics import Labels, Metric
 
-__all__ = ["MOST_PAIRED", "Array", "Statistic", "classes_of", "hits", "statistic"]
+__all__ = ["MOST_PAIRED", "Array", "Statistic", "alike", "classes_of", "hits", "statistic"]
 
 Array = NDArray[Any]
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -25,11 +26,11 @@ MOST_PAIRED = 1000
 _TOP = 5
 
 
-def statistic(metric: Metric, outputs: Array, source: Array, labels: Array | None) -> Statistic:
-    """A metric of some outputs.
+def statistic(goal: Goal, outputs: Array, source: Array, labels: Array | None) -> Statistic:
+    """A goal's metric of some outputs.
 
     Args:
-        metric: Which.
+        goal: Says which metric.
         outputs: What is judged; the first axis counts samples.
         source: What the source answered to the same samples.
         labels: What the metric needs of them: see `Metric.labels`.
@@ -37,6 +38,7 @@ def statistic(metric: Metric, outputs: Array, source: Array, labels: Array | Non
     Raises:
         ValueError: The labels it needs are missing.
     """
+    metric = goal.metric
     if metric.labels is Labels.NONE and outputs is source:
         return lambda weights: np.ones(len(weights))
     if metric is Metric.RANK_CORRELATION:
@@ -45,26 +47,41 @@ def statistic(metric: Metric, outputs: Array, source: Array, labels: Array | Non
         return _mean(_cosines(outputs, source))
     if labels is None:
         raise ValueError(f"{metric.value} needs labels")
-    if metric.labels is Labels.VALUES:
-        return _explained(metric, _rows(outputs), _rows(labels))
+    if metric.counts:
+        return _mean(hits(goal, outputs, labels))
     if metric is Metric.F1_MACRO:
         return _f1_macro(classes_of(outputs), labels)
-    return _mean(hits(metric, outputs, labels))
+    return _explained(metric, _rows(outputs), _rows(labels))
 
 
 def classes_of(outputs: Array) -> NDArray[np.intp]:
     """The class each answer gives, (samples,)."""
-    return np.asarray(outputs.reshape(len(outputs), -1).argmax(axis=-1))
+    return np.asarray(_rows(outputs).argmax(axis=-1))
 
 
-def hits(metric: Metric, outputs: Array, labels: Array) -> NDArray[np.bool_]:
-    """Which samples are right, (samples,), by a metric that counts them."""
-    if metric is Metric.ACCURACY:
+def hits(goal: Goal, outputs: Array, labels: Array) -> NDArray[np.bool_]:
+    """Which samples are right, (samples,); of a metric that does not count them, by their class."""
+    if goal.metric is Metric.WITHIN:
+        return np.asarray(np.abs(_first(outputs) - _first(labels)) <= goal.tolerance)
+    if goal.metric is not Metric.TOP5_ACCURACY:
         return np.asarray(classes_of(outputs) == labels)
     scores = _rows(outputs)
     own = np.take_along_axis(scores, labels[:, None].astype(np.intp), axis=1)
     # Ties count against the sample: a model that answers the same for all is never right by luck.
     return np.asarray((scores >= own).sum(axis=1) <= _TOP)
+
+
+def alike(goal: Goal, outputs: Array, others: Array) -> NDArray[np.bool_] | None:
+    """Which samples two models answer in the same way; None where the metric has no such thing."""
+    if goal.metric is Metric.WITHIN:
+        return np.asarray(np.abs(_first(outputs) - _first(others)) <= goal.tolerance)
+    if goal.metric.labels is not Labels.CLASSES:
+        return None
+    return np.asarray(classes_of(outputs) == classes_of(others))
+
+
+def _first(outputs: Array) -> NDArray[np.float64]:
+    return np.asarray(_rows(outputs)[:, 0])
 
 
 def _rows(array: Array) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ def test_the_digits_recipe_asks_for_every_variant() -> None:
     recipe = load_recipe(RECIPE)
     assert [target.id for target in recipe.targets] == [f"{runtime}-{kind}" for runtime, kind in ALL_VARIANTS]
     assert recipe.source == REPOSITORY / "build" / "digits-model" / "digits.keras"
-    assert recipe.inputs[0].spec.steps[0].folded
+    assert recipe.preprocessing[0].steps[0].folded
     assert not recipe.inputs[0].converter_steps
     assert recipe.limits == Limits(timeout_s=600.0, memory_bytes=4096 * 2**20)
 
@@ -79,7 +79,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ('datatype = "FP32"', 'datatype = "FP16"', "output[0].datatype: outputs are FP32"),
         ("max_drop = 0.01", "max_drop = 1.5", "goal.max_drop: 1.5 is outside 0.0…1.0"),
         ("max_drop = 0.01", "max_drop = nan", "goal.max_drop: nan is outside"),
-        ('metric = "accuracy"', 'metric = "mAP"', "goal.metric: 'mAP' is none of accuracy, within"),
+        ('metric = "accuracy"', 'metric = "mAP"', "goal.metric: 'mAP' is none of accuracy, top5_accuracy,"),
         ('precision = "fp32"', 'precision = "int4"', "variant[0].precision: 'int4' is none of fp32,"),
         ('runtime = "tflite"', "runtime = 3", "variant[0].runtime: expected text"),
         ("[[variant]]", "[[variants]]", "variants: unknown key"),
@@ -171,7 +171,7 @@ def test_options_outside_the_dialect_are_refused(tmp_path: Path, options: str, p
 def test_any_unknown_key_is_refused(tmp_path_factory: pytest.TempPathFactory, key: str) -> None:
     folder = tmp_path_factory.mktemp("recipe")
     message = _refusal(folder, recipe_text(MODEL, extra=f"{key} = 1"))
-    assert message == f"goal.{key}: unknown key; known are metric, max_drop, confidence, tolerance"
+    assert message == f"goal.{key}: unknown key; known are metric, max_drop, confidence, tolerance, prefer"
 
 
 @given(st.binary(max_size=200))

@@ -18,11 +18,13 @@ from converter.coreml_reference import evaluator, runtime
 from converter.coreml_reference.operations import OPERATIONS
 from converter.coreml_reference.runtime import HOW, ReferenceModel
 from converter.datasets import load_datasets
+from converter.evidence import Evidence
 from converter.jobs import Job
 from converter.package_folder import file_entry
 from converter.passes import evaluate
 from converter.passes.answers import EVALUATION, GOLDEN, write_answers
 from converter.passes.prepared import prepared
+from converter.proof.comparison import Comparison
 from converter.recipe import Overrides, load_recipe
 from converter.variants import Precision
 from converter.verification import Findings, verdict
@@ -98,16 +100,13 @@ def _evaluated(package: Path, model: Path, reference: Path, tmp_path: Path) -> M
         inputs={"package": package, "reference": reference},
         params={"variant": ID},
     )
+    job.out.mkdir(parents=True)
     return evaluate.run(job)
 
 
-def _findings(facts: Mapping[str, Any]) -> Findings:
+def _findings(facts: Mapping[str, Any], comparison: Comparison | None = None) -> Findings:
     given = {field.name: facts[field.name] for field in fields(Findings) if field.name in facts}
-    none: dict[str, Any] = {
-        "n": 540, "correct": 0, "source_correct": 536, "agreed": 0, "max_abs": {}, "golden_max_abs": {},
-        "batch_max_abs": 0.0,
-    }  # fmt: skip
-    return Findings(**{**none, **given})
+    return Findings(comparison=comparison, **given)
 
 
 def test_the_digits_answer_as_their_source_within_half_floats(
@@ -115,10 +114,14 @@ def test_the_digits_answer_as_their_source_within_half_floats(
 ) -> None:
     facts = _evaluated(package, model, reference, tmp_path)
     assert facts["failure"] == ""
-    assert facts["agreed"] >= 538
+    recipe = load_recipe(RECIPE, _overrides(model))
+    evidence = Evidence(recipe, load_datasets(recipe).evaluation, reference)
+    compared = evidence.compare(tmp_path / "job" / "out")
+    assert compared.agreed is not None
+    assert compared.agreed >= 538
     assert 1e-5 < facts["max_abs"]["scores"] < 0.01
     assert facts["accelerator"] == "reference evaluator"
-    assert verdict(_findings(facts), Precision.FP16, max_drop=0.01) == ""
+    assert verdict(_findings(facts, compared), Precision.FP16, max_drop=0.01) == ""
 
 
 def test_the_devices_self_test_passes(package: Path, release: Release, opened: ReferenceModel) -> None:

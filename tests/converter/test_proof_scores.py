@@ -11,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
+from converter.goals import Goal
 from converter.proof.metrics import Labels, Metric
 from converter.proof.scores import statistic
 
 seeds = st.integers(0, 2**32 - 1)
 
 
+def _goal(metric: Metric) -> Goal:
+    return Goal(metric=metric, max_drop=0.01, tolerance=0.5)
+
+
 def _value(metric: Metric, outputs: Any, source: Any, labels: Any) -> float:
-    return float(statistic(metric, outputs, source, labels)(np.ones((1, len(outputs))))[0])
+    return float(statistic(_goal(metric), outputs, source, labels)(np.ones((1, len(outputs))))[0])
 
 
 def _sample(metric: Metric, seed: int, n: int) -> tuple[Any, Any, Any]:
@@ -86,7 +91,7 @@ def test_a_weight_of_two_is_a_sample_seen_twice(metric: Metric, seed: int) -> No
         # its unit is the deviation in the whole sample, on purpose
         assert metric.labels is Labels.VALUES
         return
-    weighted = float(statistic(metric, outputs, source, labels)(counts[None].astype(float))[0])
+    weighted = float(statistic(_goal(metric), outputs, source, labels)(counts[None].astype(float))[0])
     again = np.repeat(np.arange(20), counts)
     repeated = _value(metric, outputs[again], source[again], None if labels is None else labels[again])
     assert weighted == pytest.approx(repeated, abs=1e-9)
@@ -110,7 +115,7 @@ def test_a_model_that_answers_the_same_for_all_is_never_right_by_luck() -> None:
 
 def test_a_metric_says_what_it_lacks() -> None:
     with pytest.raises(ValueError, match="accuracy needs labels"):
-        statistic(Metric.ACCURACY, np.eye(3), np.eye(3), None)
+        statistic(_goal(Metric.ACCURACY), np.eye(3), np.eye(3), None)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from converter.proof.comparison import Comparison, Estimate
+from converter.proof.metrics import Metric
 from converter.variants import Precision
 from converter.verification import GOLDEN_CEILING, Findings, tolerance_for, verdict
 
+
+def _compared(drop: float) -> Comparison:
+    return Comparison(
+        metric=Metric.ACCURACY,
+        confidence=0.95,
+        n=1000,
+        source=0.99,
+        quality=Estimate(value=0.99 - drop, low=0.9, high=1.0),
+        drop=Estimate(value=drop, low=drop - 0.01, high=drop + 0.01),
+        drop_confidence=0.95,
+        agreed=990,
+    )
+
+
 FAITHFUL = Findings(
-    n=540,
-    correct=536,
-    source_correct=537,
-    agreed=539,
+    comparison=_compared(0.001),
     max_abs={"scores": 1e-6},
     golden_max_abs={"scores": 1e-7},
     batch_max_abs=0.0,
@@ -50,7 +63,7 @@ def test_a_float_variant_must_give_the_sources_answers(difference: float) -> Non
 def test_an_integer_variant_is_judged_by_the_metric() -> None:
     findings = replace(FAITHFUL, max_abs={"scores": 0.4})
     assert verdict(findings, Precision.INT8, max_drop=0.01) == ""
-    lossy = replace(findings, correct=530)
+    lossy = replace(findings, comparison=_compared(0.013))
     assert verdict(lossy, Precision.INT8, max_drop=0.01) == (
         "accuracy drops by 0.0130, at most 0.01 is allowed"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import tf2onnx
+from onnx import numpy_helper
 
 from converter.jobs import Job
 from converter.passes.keras_model import trace
@@ -13,7 +14,7 @@ from converter.passes.onnx_file import FILE, canonical, describe
 from converter.passes.tensorflow_operators import teach_tf2onnx
 from converter.passes.tensorflow_source import open_source
 
-__all__ = ["run"]
+__all__ = ["hold_constants", "run"]
 
 
 def run(job: Job) -> Mapping[str, Any]:
@@ -24,5 +25,23 @@ def run(job: Job) -> Mapping[str, Any]:
     model, _ = tf2onnx.convert.from_function(
         traced.function, input_signature=traced.signature, opset=int(job.params["opset"])
     )
+    hold_constants(model, traced.concrete)
     (job.out / FILE).write_bytes(canonical(model))
     return describe(model)
+
+
+def hold_constants(model: Any, concrete: Any) -> None:  # noqa: ANN401 - neither publishes types
+    """Make initializers of the inputs that are none: tensors a layer holds that are no variables.
+
+    TensorFlow counts them among a traced function's inputs, and tf2onnx believes it: the mean and the
+    variance of `keras.layers.Normalization` became two inputs that no device feeds.
+
+    Args:
+        model: What tf2onnx made; changed.
+        concrete: The traced function it was made of.
+    """
+    values = {inner.name: outer for outer, inner in concrete.graph.captures if outer.dtype.name != "resource"}
+    graph = model.graph
+    for held in [value for value in graph.input if value.name in values]:
+        graph.initializer.append(numpy_helper.from_array(values[held.name].numpy(), held.name))
+        graph.input.remove(held)

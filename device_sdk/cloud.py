@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from device_sdk.config import CloudConfig
+from device_sdk.config import CloudConfig, CloudTakes
 from device_sdk.enrolment import problem_of
 from device_sdk.errors import CloudError, NetworkError
 from device_sdk.transport import Transport
@@ -22,7 +22,7 @@ from ota_contract.inference_protocol import (
 )
 
 if TYPE_CHECKING:
-    from edge_runtime.port import AnyArray
+    from edge_runtime.port import AnyArray, RawValue
     from ota_contract.tensors import Tensor
 
 __all__ = ["CloudModel"]
@@ -48,6 +48,7 @@ class CloudModel:
     ) -> None:
         """Send nothing yet."""
         self._url = f"{config.url}/v2/models/{quote(config.model or model, safe='')}/infer"
+        self.takes_raw = config.takes is CloudTakes.RAW
         self._timeout_s = config.timeout_s
         self._transport = transport
         self._monotonic = monotonic
@@ -57,14 +58,14 @@ class CloudModel:
 
     def infer(
         self,
-        inputs: Mapping[str, AnyArray],
+        inputs: Mapping[str, RawValue],
         timeout_s: float | None,
         signature: Sequence[Tensor] | None = None,
     ) -> tuple[dict[str, AnyArray], str]:
         """Ask the endpoint; returns outputs by name, and the version that gave them.
 
         Args:
-            inputs: Arrays by signature name.
+            inputs: Raw values, or tensors by signature name, as the endpoint takes them.
             timeout_s: What is left of the caller's deadline; None for the configured time.
             signature: What the outputs must be; None where this device has no release to tell.
 
@@ -132,7 +133,7 @@ class CloudModel:
             self._closed_again_at = self._monotonic() + _OPEN_FOR_S if opens else 0.0
 
 
-def _request(inputs: Mapping[str, AnyArray]) -> bytes:
+def _request(inputs: Mapping[str, RawValue]) -> bytes:
     """The request's body; what cannot be carried is the caller's fault, not the endpoint's."""
     from edge_runtime.arrays import to_value  # noqa: PLC0415 - numpy only with a model
 

@@ -22,6 +22,7 @@ import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +40,7 @@ from ota_contract.documents import Reader, reader_of
 from ota_contract.errors import ContractError, FormatError
 from ota_contract.names import ModelName, parse_model
 
-__all__ = ["AgentConfig", "CloudConfig", "Config", "TlsConfig", "read_config"]
+__all__ = ["AgentConfig", "CloudConfig", "CloudTakes", "Config", "TlsConfig", "read_config"]
 
 _KNOWN: Mapping[str, frozenset[str]] = {
     "": frozenset(
@@ -62,7 +63,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "device": frozenset({"id", "hardware", "os", "arch", "ram_bytes", "runtimes", "region", "extra"}),
     "enrolment": frozenset({"token_file"}),
     "tls": frozenset({"ca_bundle", "certificate", "key"}),
-    "cloud": frozenset({"url", "model", "timeout_ms", "ca_bundle", "certificate", "key"}),
+    "cloud": frozenset({"url", "model", "takes", "timeout_ms", "ca_bundle", "certificate", "key"}),
     "agent": frozenset({"poll_interval_s", "report_interval_s", "rollout_report_interval_s"}),
 }
 _MAX_MODELS = 64
@@ -82,6 +83,15 @@ class TlsConfig:
     """Its private key, unencrypted PEM; None where `certificate` holds both."""
 
 
+class CloudTakes(Enum):
+    """What the cloud endpoint is sent."""
+
+    RAW = "raw"
+    """What the app gave: it prepares it itself, as `ferry cloud` does."""
+    TENSORS = "tensors"
+    """The model's own inputs: it serves the bare model, as other servers do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """The endpoint at the end of the fallback chain."""
@@ -91,6 +101,7 @@ class CloudConfig:
     """Its name there; empty means the model's own."""
     timeout_s: float
     tls: TlsConfig | None
+    takes: CloudTakes = CloudTakes.RAW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +229,7 @@ def _cloud(reader: Reader, folder: Path) -> CloudConfig:
         url=_url(reader, "url"),
         model=reader.text("model", default=""),
         timeout_s=reader.integer("timeout_ms", low=1, high=600_000, default=10_000) / 1000,
+        takes=reader.member("takes", CloudTakes, default=CloudTakes.RAW),
         tls=_tls(reader, folder),
     )
 

@@ -24,7 +24,8 @@ from ota_contract.names import ModelName
 from ota_contract.report import AnsweredBy, FallbackCause, UpdateState
 
 if TYPE_CHECKING:
-    from edge_runtime.port import AnyArray, LoadedModel
+    from edge_runtime.port import AnyArray, LoadedModel, RawValue
+    from edge_runtime.preprocessing import Preprocessing
     from ota_contract.manifest import Release
     from ota_contract.tensors import Tensor
 
@@ -57,6 +58,7 @@ class _Loaded:
 
     slot: Slot
     release: Release
+    preprocessing: Preprocessing
     model: LoadedModel
     counts: Counts
     start: Path | None
@@ -91,15 +93,16 @@ class Model:
         self._flushed = time.monotonic()
         self.reload()
 
-    def predict(self, inputs: Mapping[str, AnyArray], *, deadline_ms: float | None = None) -> Answer:
+    def predict(self, inputs: Mapping[str, RawValue], *, deadline_ms: float | None = None) -> Answer:
         """Answer by the live release, or by the first link of the chain that can.
 
         Args:
-            inputs: Arrays by signature name, with the signature's types and shapes.
+            inputs: Raw values by name, as the release's preprocessing takes them: arrays, and for BYTES
+                `bytes`, `str` or lists of them. Where there is no preprocessing, the signature's tensors.
             deadline_ms: Time within which an answer is of use, in milliseconds; it covers the whole chain.
 
         Raises:
-            InputError: An input does not fit the signature; nothing was run.
+            InputError: An input does not fit; nothing was run.
             NoAnswerError: No link could answer; its `reasons` say why, link by link.
         """
         began = time.perf_counter()
@@ -123,9 +126,9 @@ class Model:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The signature's inputs; empty while no release is loaded."""
+        """What `predict` takes; empty while no release is loaded."""
         live = self._live
-        return () if live is None else live.release.inputs
+        return () if live is None else live.release.raw_inputs
 
     def reload(self) -> None:
         """Follow the store: swap in what is live there. Requests in flight end on what they began with."""
@@ -194,11 +197,13 @@ class Model:
 
     def _load(self, slot: Slot, *, on_trial: bool) -> _Loaded | None:
         from edge_runtime.loading import load  # noqa: PLC0415 - numpy and a runtime, only now
+        from edge_runtime.preprocessing import Preprocessing  # noqa: PLC0415
 
         try:
             # Without the note a crash loop would go unseen, so a release on trial waits for room for it.
             start = self._slots.note_start() if on_trial else None
             installed = self._slots.installed(slot)
+            preprocessing = Preprocessing.of_release(installed.release, installed.folder)
             model = load(installed.release, installed.variant, installed.folder, threads=self._threads)
         except FerryError as error:
             self._missing = str(error)
@@ -206,20 +211,22 @@ class Model:
         return _Loaded(
             slot=slot,
             release=installed.release,
+            preprocessing=preprocessing,
             model=model,
             counts=Counts(),
             start=start,
             on_trial=on_trial,
         )
 
-    def _attempt(self, loaded: _Loaded, inputs: Mapping[str, AnyArray]) -> dict[str, AnyArray] | _Failure:
-        from edge_runtime.errors import InferenceError  # noqa: PLC0415 - cached after the first call
+    def _attempt(self, loaded: _Loaded, inputs: Mapping[str, RawValue]) -> dict[str, AnyArray] | _Failure:
+        from edge_runtime.errors import InferenceError, RuntimeNotInstalledError  # noqa: PLC0415 - cached
         from edge_runtime.signature import check_inputs, check_outputs  # noqa: PLC0415
 
-        check_inputs(loaded.release.inputs, inputs)
         try:
-            outputs = loaded.model.run(inputs)
-        except InferenceError as error:
+            tensors = loaded.preprocessing.prepare(inputs)
+            check_inputs(loaded.release.inputs, tensors)
+            outputs = loaded.model.run(tensors)
+        except (InferenceError, RuntimeNotInstalledError) as error:
             return _Failure(cause=FallbackCause.ERROR, reason=str(error))
         try:
             check_outputs(loaded.release.outputs, outputs)
@@ -228,7 +235,7 @@ class Model:
         return outputs
 
     def _attempt_live(
-        self, live: _Loaded, inputs: Mapping[str, AnyArray], deadline_ms: float | None
+        self, live: _Loaded, inputs: Mapping[str, RawValue], deadline_ms: float | None
     ) -> dict[str, AnyArray] | _Failure:
         if deadline_ms is None:
             return self._attempt(live, inputs)
@@ -255,7 +262,7 @@ class Model:
         self,
         live: _Loaded | None,
         failure: _Failure,
-        inputs: Mapping[str, AnyArray],
+        inputs: Mapping[str, RawValue],
         began: float,
         deadline_ms: float | None,
     ) -> Answer:
@@ -274,7 +281,7 @@ class Model:
 
     def _by_previous_within(
         self,
-        inputs: Mapping[str, AnyArray],
+        inputs: Mapping[str, RawValue],
         failure: _Failure,
         reasons: dict[str, str],
         began: float,
@@ -291,7 +298,7 @@ class Model:
         return answer
 
     def _by_previous(
-        self, inputs: Mapping[str, AnyArray], failure: _Failure, reasons: dict[str, str]
+        self, inputs: Mapping[str, RawValue], failure: _Failure, reasons: dict[str, str]
     ) -> Answer | None:
         previous = self._load_previous(reasons)
         if previous is None:
@@ -332,7 +339,7 @@ class Model:
 
     def _by_cloud(
         self,
-        inputs: Mapping[str, AnyArray],
+        inputs: Mapping[str, RawValue],
         failure: _Failure,
         reasons: dict[str, str],
         began: float,
@@ -345,7 +352,8 @@ class Model:
         try:
             known = self._live or self._previous
             signature = known.release.outputs if known is not None else None
-            outputs, version = self._cloud.infer(inputs, left, signature)
+            given = inputs if self._cloud.takes_raw else _prepared(known, inputs)
+            outputs, version = self._cloud.infer(given, left, signature)
         except CloudError as error:
             reasons[AnsweredBy.CLOUD.value] = str(error)
             return None
@@ -365,6 +373,18 @@ class Model:
         except OSError:
             return (-1,)
         return (status.st_mtime_ns, status.st_ino, status.st_size)
+
+
+def _prepared(known: _Loaded | None, inputs: Mapping[str, RawValue]) -> dict[str, AnyArray]:
+    """The model's own tensors, for an endpoint that takes nothing else."""
+    from edge_runtime.errors import RuntimeNotInstalledError  # noqa: PLC0415 - cached
+
+    if known is None:
+        raise CloudError("cloud: not asked: it takes tensors, and no release is here to make them")
+    try:
+        return known.preprocessing.prepare(inputs)
+    except RuntimeNotInstalledError as error:
+        raise CloudError(f"cloud: not asked: {error}") from error
 
 
 def _same(one: Slot, other: Slot) -> bool:

@@ -55,8 +55,15 @@ def from_array(array: Array) -> AnyArray:
     return flat.reshape(array.shape).copy()
 
 
-def to_value(name: str, array: AnyArray) -> TensorValue:
-    """A named tensor of the Open Inference Protocol."""
+def to_value(name: str, array: Any) -> TensorValue:  # noqa: ANN401 - see below
+    """A named tensor of the Open Inference Protocol, of an array or of BYTES as a caller gives them.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if not isinstance(array, np.ndarray):
+        elements = as_bytes(array)
+        return TensorValue(name=name, datatype=Datatype.BYTES, shape=(len(elements),), data=elements)
     datatype = datatype_of(array)
     data = as_bytes(array) if datatype is Datatype.BYTES else array.reshape(-1).tolist()
     return TensorValue(name=name, datatype=datatype, shape=array.shape, data=data)

@@ -37,10 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.cloud_endpoint import create_endpoint  # noqa: PLC0415
     from edge_runtime.loading import load  # noqa: PLC0415
     from edge_runtime.package import open_package  # noqa: PLC0415
+    from edge_runtime.preprocessing import Preprocessing  # noqa: PLC0415
 
     release, _ = open_package(arguments.package)
     variant = _choose(release, arguments.variant)
     model = load(release, variant, arguments.package, threads=arguments.threads)
+    preprocessing = Preprocessing.of_release(release, arguments.package)
     listener = _listen(arguments.host, arguments.port)
     url = f"http://{arguments.host}:{listener.getsockname()[1]}"
     if arguments.json:
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         line = f"serving {release.name} {release.version} ({variant.id}) at {url}/v2"
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-    app = create_endpoint(release, model)
+    app = create_endpoint(release, model, preprocessing)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     return 0
 

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edge_runtime.arrays import from_value, to_value
-from edge_runtime.errors import InferenceError, InputError
+from edge_runtime.errors import InferenceError, InputError, RuntimeNotInstalledError
 from edge_runtime.port import LoadedModel
+from edge_runtime.preprocessing import Preprocessing
 from edge_runtime.signature import check_inputs, check_outputs
 from ota_contract import __version__
 from ota_contract.errors import ProtocolError
@@ -33,9 +34,12 @@ from ota_contract.tensors import Tensor
 __all__ = ["create_endpoint"]
 
 
-def create_endpoint(release: Release, model: LoadedModel) -> Starlette:
-    """The endpoint serving one loaded variant of a release as model `release.name.model`."""
-    endpoint = _Endpoint(release, model)
+def create_endpoint(release: Release, model: LoadedModel, preprocessing: Preprocessing) -> Starlette:
+    """The endpoint serving one loaded variant of a release as model `release.name.model`.
+
+    It takes what an app gives a device: raw values, which the release's own preprocessing makes tensors of.
+    """
+    endpoint = _Endpoint(release, model, preprocessing)
     named = "/v2/models/{model}"
     versioned = f"{named}/versions/{{version}}"
     routes = [
@@ -58,9 +62,10 @@ _Handler = Callable[[Request], Awaitable[Response]]
 class _Endpoint:
     """The protocol's operations on one model."""
 
-    def __init__(self, release: Release, model: LoadedModel) -> None:
+    def __init__(self, release: Release, model: LoadedModel, preprocessing: Preprocessing) -> None:
         self._release = release
         self._model = model
+        self._preprocessing = preprocessing
 
     def known(self, handler: _Handler) -> _Handler:
         """Answer 404 for a model or version that is not the served one."""
@@ -93,7 +98,7 @@ class _Endpoint:
                 "name": self._release.name.model,
                 "versions": [self._release.version],
                 "platform": "ferry",
-                "inputs": list(map(_describe, self._release.inputs)),
+                "inputs": list(map(_describe, self._release.raw_inputs)),
                 "outputs": list(map(_describe, self._release.outputs)),
             }
         )
@@ -105,13 +110,14 @@ class _Endpoint:
             answer = await run_in_threadpool(self._answer, body)
         except (ProtocolError, InputError) as error:
             return _error(400, str(error))
-        except InferenceError as error:
+        except (InferenceError, RuntimeNotInstalledError) as error:
             return _error(500, str(error))
         return Response(answer, media_type=CONTENT_TYPE)
 
     def _answer(self, body: bytes) -> bytes:
         message = parse_request(body)
-        inputs = {value.name: from_value(value) for value in message.inputs}
+        raw = {value.name: from_value(value) for value in message.inputs}
+        inputs = self._preprocessing.prepare(raw)
         check_inputs(self._release.inputs, inputs)
         outputs = self._model.run(inputs)
         check_outputs(self._release.outputs, outputs)

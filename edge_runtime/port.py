@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from ota_contract.manifest import Release, Variant
 
-__all__ = ["AnyArray", "LoadedModel", "Loader"]
+__all__ = ["AnyArray", "LoadedModel", "Loader", "RawValue"]
 
 AnyArray = NDArray[Any]
+RawValue = AnyArray | bytes | str | Sequence[bytes | str]
+"""What an app gives for one raw input: an array, or BYTES one by one or several."""
 
 
 class LoadedModel(Protocol):

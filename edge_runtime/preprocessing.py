@@ -77,7 +77,7 @@ class Preprocessing:
         """Turn raw values into the model's input tensors; inputs without a spec pass through.
 
         Args:
-            raw: Arrays by name. BYTES may also be `bytes` or `str` (a batch of one), a list of those, or an
+            raw: Values by name. BYTES may also be `bytes` or `str` (a batch of one), a list of those, or an
                 array of them.
 
         Raises:

@@ -228,6 +228,16 @@ class Release:
     assets: tuple[File, ...] = ()
     """Vocabularies: what preprocessing needs, whichever variant runs."""
 
+    @property
+    def raw_inputs(self) -> tuple[Tensor, ...]:
+        """What an app gives: raw values, and the inputs that no preprocessing makes."""
+        made = {name for spec in self.preprocessing for name in spec.produces}
+        raw = (
+            Tensor(name=spec.input, datatype=spec.raw_datatype, shape=spec.raw_shape)
+            for spec in self.preprocessing
+        )
+        return (*raw, *(tensor for tensor in self.inputs if tensor.name not in made))
+
     def files(self) -> Iterator[File]:
         """Every file of the release; one shared by several variants is repeated."""
         yield from _files_to_run(self)

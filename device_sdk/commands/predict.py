@@ -1,7 +1,7 @@
 """Answer one input by the fallback chain, and say who answered.
 
-The input is a .npy file with the model's input tensor, batch axis included, or a .json file
-{"name": nested lists}.
+The input is a .npy file with the raw value, batch axis included, a .json file {"name": nested lists}, or for
+a model that takes BYTES the image (.png, .jpg, .jpeg) or the text (.txt) itself.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ from zipfile import BadZipFile
 from device_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edge_runtime.port import AnyArray
+    from edge_runtime.port import RawValue
     from ota_contract.tensors import Tensor
 
 __all__ = ["configure", "run"]
 
+_AS_BYTES = (".png", ".jpg", ".jpeg", ".txt")
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--input", type=Path, required=True, metavar="FILE", help=".npy or .json")
-    parser.add_argument("--name", default="image", help="the input's name for a .npy (default %(default)s)")
+    parser.add_argument(
+        "--input", type=Path, required=True, metavar="FILE", help=".npy, .json, image or .txt"
+    )
+    parser.add_argument(
+        "--name", default="image", help="the input's name, but for a .json (default %(default)s)"
+    )
     parser.add_argument("--model", metavar="PUBLISHER/MODEL", help="default: the first of device.toml")
     parser.add_argument("--deadline-ms", type=float, help="time within which an answer is of use")
 
@@ -59,14 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _as_signed(stated: dict[str, Any], signature: tuple[Tensor, ...], path: Path) -> dict[str, AnyArray]:
+def _as_signed(stated: dict[str, Any], signature: tuple[Tensor, ...], path: Path) -> dict[str, RawValue]:
     """JSON's numbers have no type: give them the signature's."""
     import numpy as np  # noqa: PLC0415
 
     types = {tensor.name: tensor.datatype.dtype for tensor in signature}
     try:
         return {
-            name: value if isinstance(value, np.ndarray) else np.array(value, dtype=types.get(name))
+            name: value if isinstance(value, (np.ndarray, bytes)) else np.array(value, dtype=types.get(name))
             for name, value in stated.items()
         }
     except (OverflowError, TypeError, ValueError) as error:
@@ -77,6 +83,8 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415
 
     try:
+        if path.suffix.lower() in _AS_BYTES:
+            return {name: path.read_bytes()}
         if path.suffix == ".json":
             return dict(json.loads(path.read_text()).items())
         array = np.load(path, allow_pickle=False)

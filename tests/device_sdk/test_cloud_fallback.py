@@ -23,6 +23,7 @@ from device_sdk.transport import Limits, Transport
 from edge_runtime.cloud_endpoint import create_endpoint
 from edge_runtime.errors import InferenceError
 from edge_runtime.loading import load
+from edge_runtime.preprocessing import Preprocessing
 from ota_contract.tensors import Datatype, Tensor
 from tests.support.devices import Device, Ticks
 from tests.support.network import (
@@ -46,7 +47,9 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`ferry cloud` on loopback, serving the digits of 9.9.9."""
     folder = tmp_path_factory.mktemp("cloud") / "package"
     release = write_package(folder, TinyRelease(version="9.9.9", seed=9))
-    app = create_endpoint(release, load(release, release.variants[0], folder))
+    app = create_endpoint(
+        release, load(release, release.variants[0], folder), Preprocessing.of_release(release, folder)
+    )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -47,7 +47,7 @@ def test_a_package_is_served_until_a_signal_ends_it(package: Package) -> None:
         announced = json.loads(line)
         assert (announced["model"], announced["version"]) == ("tiny", "1.0.0")
         url = f"{announced['url']}/v2/models/tiny"
-        tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 4]}
+        tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2], "data": [1, 2, 3, 4]}
         with urllib3.PoolManager(timeout=30, retries=False) as http:
             assert http.request("GET", f"{url}/ready").status == 200
             answer = http.request("POST", f"{url}/infer", json={"inputs": [tensor]})

@@ -63,7 +63,7 @@ def run(raw: Any, *steps: Step) -> AnyArray:
 
 
 def resize(height: int, width: int, kind: str = "bilinear", **options: Any) -> Resize:
-    values = {"antialias": False, "mode": ResizeMode.STRETCH, "pad": 0} | options
+    values: dict[str, Any] = {"antialias": False, "mode": ResizeMode.STRETCH, "pad": 0} | options
     return Resize(height=height, width=width, filter=ResizeFilter(kind), **values)
 
 
@@ -269,7 +269,7 @@ def test_channels_are_normalised_each_by_its_own() -> None:
     image = pixels(4, 6)
     scale, offset = (0.5, 0.25, 2.0), (1.0, -1.0, 0.0)
     got = run(image[None], Affine(scale=scale, offset=offset))
-    wanted = image.astype(np.float32) * np.float32(scale) + np.float32(offset)
+    wanted = image.astype(np.float32) * np.array(scale, np.float32) + np.array(offset, np.float32)
     np.testing.assert_array_equal(got[0], wanted)
     first = run(image[None], Transpose(axes=(0, 3, 1, 2)), Affine(scale=scale, offset=offset, axis=-3))
     np.testing.assert_array_equal(first[0], wanted.transpose(2, 0, 1))

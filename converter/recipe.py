@@ -43,6 +43,7 @@ class Framework(Enum):
     KERAS = "keras"
     ONNX = "onnx"
     SKLEARN = "sklearn"
+    TORCH = "torch"
     SAVEDMODEL = "savedmodel"
 
     @property
@@ -52,6 +53,7 @@ class Framework(Enum):
             Framework.KERAS: "Keras",
             Framework.ONNX: "ONNX Runtime",
             Framework.SKLEARN: "scikit-learn",
+            Framework.TORCH: "PyTorch",
             Framework.SAVEDMODEL: "TensorFlow",
         }[self]
 
@@ -60,6 +62,7 @@ _FOLDED = {
     Framework.KERAS: (Operation.AFFINE,),
     Framework.ONNX: (Operation.AFFINE, Operation.CAST),
     Framework.SKLEARN: (Operation.AFFINE, Operation.CAST),
+    Framework.TORCH: (Operation.AFFINE, Operation.CAST),
     Framework.SAVEDMODEL: (Operation.AFFINE,),
 }
 

@@ -23,6 +23,7 @@ __all__ = [
     "PASSES",
     "SAVEDMODEL",
     "SKLEARN",
+    "TORCH",
     "Format",
     "Node",
     "Pass",
@@ -42,6 +43,7 @@ class Format(Enum):
     ONNX_SOURCE = "onnx-source"
     """As somebody exported it; what runs on devices is made of it."""
     SKLEARN = "sklearn"
+    TORCH = "torch"
     SAVEDMODEL = "savedmodel"
     TFLITE = "tflite"
     ONNX = "onnx"
@@ -91,13 +93,19 @@ class Pass:
     @property
     def extra(self) -> str:
         """The extra of this distribution that installs what it needs."""
-        known = {Format.KERAS: "keras", Format.SAVEDMODEL: "keras", Format.SKLEARN: "sklearn"}
+        known = {
+            Format.KERAS: "keras",
+            Format.SAVEDMODEL: "keras",
+            Format.SKLEARN: "sklearn",
+            Format.TORCH: "torch",
+        }
         return known.get(self.source.format, "torch" if "torch" in self.needs else "converter")
 
 
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
 ONNX_SOURCE = Node(format=Format.ONNX_SOURCE, layout="", precision=Precision.FP32)
 SKLEARN = Node(format=Format.SKLEARN, layout="", precision=Precision.FP32)
+TORCH = Node(format=Format.TORCH, layout="", precision=Precision.FP32)
 SAVEDMODEL = Node(format=Format.SAVEDMODEL, layout="NHWC", precision=Precision.FP32)
 _TFLITE = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.FP32)
 _TFLITE_INT8 = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.INT8)
@@ -189,6 +197,24 @@ PASSES: tuple[Pass, ...] = (
         hides=("tensorflow", "keras", "sklearn"),
     ),
     Pass(
+        id="torch_to_onnx",
+        source=TORCH,
+        target=_ONNX,
+        needs=("torch", "onnxscript", "onnx", "onnxruntime"),
+        # Its own operators are written for opset 18; older ones it makes by a converter that fails on some.
+        reason="PyTorch's own exporter, at the opset its operators are written for",
+        params={"opset": 18},
+        hides=("tensorflow",),
+    ),
+    Pass(
+        id="torch_to_tflite",
+        source=TORCH,
+        target=_TFLITE,
+        needs=("torch", "litert-torch", "ai-edge-litert"),
+        reason="litert_torch from the program itself; one sample at a time, as it lowers no dynamic length",
+        hides=("tensorflow",),
+    ),
+    Pass(
         id="onnx_to_onnx_int8",
         source=_ONNX,
         target=_ONNX_INT8,
@@ -241,6 +267,7 @@ def source_node(framework: Framework) -> Node:
         Framework.KERAS: KERAS,
         Framework.ONNX: ONNX_SOURCE,
         Framework.SKLEARN: SKLEARN,
+        Framework.TORCH: TORCH,
         Framework.SAVEDMODEL: SAVEDMODEL,
     }[framework]
 

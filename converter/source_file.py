@@ -1,9 +1,10 @@
 """Looks at the source model's bytes before anything opens it.
 
-A pickle runs code when it is opened, and so does a Keras model with a Lambda layer or a .skops file with
-types of somebody's own; all are refused here, unopened. What passes is loaded by Keras in safe mode, or
-by skops from a closed list of types, in a process of its own. An ONNX file holds no code; it is opened,
-bounded and checked by `converter.passes.onnx_source`, in a process of its own too. The graph of a SavedModel may call Python or
+A pickle runs code when it is opened, and so does a Keras model with a Lambda layer, a .skops file with
+types of somebody's own, or a .pt2 file with pickles in it; all are refused here, unopened. What passes is
+loaded by Keras in safe mode, by skops from a closed list of types, or by PyTorch from a copy without what
+could run, in a process of its own. An ONNX file holds no code; it is opened, bounded and checked by
+`converter.passes.onnx_source`, in a process of its own too. The graph of a SavedModel may call Python or
 read files; `converter.passes.saved_model` looks at it as data first.
 """
 
@@ -19,6 +20,8 @@ from typing import Any
 
 from converter.archives import ArchiveError, check_archive
 from converter.errors import SourceError
+from converter.pt2.archive import ADVICE as PT2_ADVICE
+from converter.pt2.archive import check_pt2
 from converter.recipe import Framework, Recipe, shown_path
 from converter.saved_model_folder import check_saved_model
 from converter.skops_file import ADVICE as SKOPS_ADVICE
@@ -42,6 +45,7 @@ _CHUNK_BYTES = 2**20
 _ONE_FILE = {
     Framework.KERAS: ": model.save('model.keras')",
     Framework.ONNX: ", and name that",
+    Framework.TORCH: ": torch.export.save(program, 'model.pt2')",
     Framework.SKLEARN: ": skops.io.dump(model, 'model.skops')",
 }
 
@@ -66,13 +70,16 @@ def check_source(recipe: Recipe) -> str:
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror}") from error
     if _PICKLE.match(head) or (recipe.framework is Framework.SKLEARN and _is_compressed(head)):
-        advice = f"; {SKOPS_ADVICE}" if recipe.framework is Framework.SKLEARN else ""
-        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened{advice}")
+        known = {Framework.SKLEARN: f"; {SKOPS_ADVICE}", Framework.TORCH: f"; {PT2_ADVICE}"}
+        todo = known.get(recipe.framework, "")
+        raise SourceError(f"{shown} is a pickle, which runs code when opened; it was not opened{todo}")
     match recipe.framework:
         case Framework.KERAS:
             _check_keras(path, head, shown)
         case Framework.ONNX:
             _check_onnx(path, head, shown)
+        case Framework.TORCH:
+            check_pt2(path, head, shown)
         case Framework.SKLEARN:
             check_skops(path, head, shown)
     return digest_file(path)

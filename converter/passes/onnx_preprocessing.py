@@ -8,18 +8,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from converter.errors import RecipeError
+from converter.passes.folding import computed_type
 from converter.passes.onnx_cleaning import value_info
 from converter.passes.signature import Matched, MatchedInput
 from edge_runtime.port import AnyArray
 from edge_runtime.preprocessing import affine_operands
-from ota_contract.preprocessing import Step
-from ota_contract.preprocessing_steps import Affine, Cast
+from ota_contract.preprocessing_steps import Affine
 
 __all__ = ["with_signature"]
 
 _INNER = "source/"
-_INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def with_signature(model: Any, matched: Matched) -> Any:  # noqa: ANN401 - onnx publishes no types
@@ -64,7 +62,7 @@ def _front(item: MatchedInput) -> list[Any]:
         return add("Constant", [], value=onnx.numpy_helper.from_array(value))
 
     for step in item.plan.converter_steps:
-        wanted = _wanted(step, dtype, tensor.name)
+        wanted = computed_type(step, dtype, tensor.name)
         if wanted != dtype:
             name, dtype = add("Cast", [name], to=_type(wanted)), wanted
         if isinstance(step, Affine):
@@ -78,25 +76,6 @@ def _front(item: MatchedInput) -> list[Any]:
         name = add("Cast", [name], to=_type(item.dtype))
     nodes.append(helper.make_node("Identity", [name], [_INNER + item.inner]))
     return nodes
-
-
-def _wanted(step: Step, dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
-    """The type a step computes in.
-
-    The executor's casts saturate and round; ONNX's do neither, so only those are folded where nothing
-    can saturate or be rounded.
-    """
-    if isinstance(step, Affine):
-        return np.dtype(np.float32)
-    if not isinstance(step, Cast):  # the recipe lets nothing else through
-        raise RecipeError(f"input {name}: {step.operation.value} is not folded into ONNX")
-    wanted = np.dtype(step.datatype.dtype)
-    if wanted != np.float32 and not (wanted in _INTEGERS and np.can_cast(dtype, wanted, "safe")):
-        raise RecipeError(
-            f"input {name}: the converter folds no cast from {dtype} to {step.datatype.value}; "
-            'leave it to the "device"'
-        )
-    return wanted
 
 
 def _type(dtype: np.dtype[Any]) -> int:

@@ -51,6 +51,11 @@ def _opened(job: Job, recipe: Recipe) -> tuple[_Ask, int]:
 
             source = OnnxReference(job, recipe)
             return source, 1 if source.one_by_one else _BATCH
+        case Framework.TORCH:
+            from converter.passes.torch_source import TorchReference  # noqa: PLC0415 - takes PyTorch
+
+            program = TorchReference(job, recipe)
+            return program, min(program.max_batch or _BATCH, _BATCH)
         case Framework.SKLEARN:
             from converter.passes.sklearn_model import answers, open_sklearn  # noqa: PLC0415
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.converter.recipes import write_tiny
 
 __all__ = [
     "CLASSES",
@@ -192,53 +193,27 @@ def write_case(
     variants: Iterable[tuple[str, str]] = (("onnx", "fp32"),),
     max_drop: float = 0.05,
 ) -> Path:
-    """Write model, data and recipe; labels are the model's own answers to `fed`, or to `raw`.
-
-    Half of the samples judge, a third calibrate, the rest are golden.
-    """
+    """Write model, data and recipe; labels are the model's own answers to `fed`, or to `raw`."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(model, folder / "model.onnx")
     fed = raw if fed is None else fed
     name = model.graph.input[0].name
     labels = np.concatenate([answers(model, {name: fed[row : row + 1]})[0] for row in range(len(fed))])
-    labels = labels.argmax(axis=-1)
-    ends = [0, len(raw) // 2, len(raw) - len(raw) // 6, len(raw)]
-    for part, low, high in zip(("evaluation", "calibration", "golden"), ends, ends[1:], strict=False):
-        np.savez(folder / f"{part}.npz", x=raw[low:high], label=labels[low:high])
-    tables = "".join(f'[[variant]]\nruntime = "{run}"\nprecision = "{kind}"\n' for run, kind in variants)
-    text = f"""\
-[release]
-publisher = "vision"
-model = "tiny"
-version = "1.0.0"
-counter = 1
-license = "MIT"
-labels = {json.dumps([str(index) for index in range(CLASSES)])}
-[source]
-framework = "onnx"
-path = "model.onnx"
-{source}
-[[input]]
-name = "x"
-datatype = "{datatype}"
-shape = {list(shape)}
-layout = "{layout}"
-preprocessing = [{preprocessing}]
-[[output]]
-name = "y"
-datatype = "FP32"
-shape = [{next(iter(shape))}, {CLASSES}]
-[data]
-calibration = "calibration.npz"
-evaluation = "evaluation.npz"
-golden = "golden.npz"
-[goal]
-metric = "accuracy"
-max_drop = {max_drop}
-{tables}"""
-    path = folder / "recipe.toml"
-    path.write_text(text)
-    return path
+    return write_tiny(
+        folder,
+        Path("model.onnx"),
+        raw,
+        labels.argmax(axis=-1),
+        framework="onnx",
+        shape=tuple(shape),
+        classes=CLASSES,
+        datatype=datatype,
+        layout=layout,
+        extra=source,
+        preprocessing=preprocessing,
+        variants=variants,
+        max_drop=max_drop,
+    )
 
 
 def image_case(folder: Path, variants: Iterable[tuple[str, str]]) -> Path:

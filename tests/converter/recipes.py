@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ALL_VARIANTS", "IN_SOURCE", "recipe_text", "write_recipe"]
+import numpy as np
+
+__all__ = ["ALL_VARIANTS", "IN_SOURCE", "recipe_text", "write_recipe", "write_tiny"]
 
 ALL_VARIANTS = (
     ("tflite", "fp32"),
@@ -72,3 +75,61 @@ def write_recipe(folder: Path, text: str) -> Path:
     path = folder / "recipe.toml"
     path.write_text(text)
     return path
+
+
+def write_tiny(
+    folder: Path,
+    source: Path,
+    raw: Any,
+    labels: Any,
+    *,
+    framework: str,
+    shape: Iterable[int],
+    classes: int,
+    datatype: str = "FP32",
+    layout: str = "",
+    extra: str = "",
+    preprocessing: str = "",
+    variants: Iterable[tuple[str, str]] = (("onnx", "fp32"),),
+    max_drop: float = 0.05,
+) -> Path:
+    """Write the data and the recipe of a model with one input `x` and one output `y`; returns the recipe.
+
+    Half of the samples judge, a third calibrate, the rest are golden. `extra` goes into `[source]`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ends = [0, len(raw) // 2, len(raw) - len(raw) // 6, len(raw)]
+    for part, low, high in zip(("evaluation", "calibration", "golden"), ends, ends[1:], strict=False):
+        np.savez(folder / f"{part}.npz", x=raw[low:high], label=labels[low:high])
+    tables = "".join(f'[[variant]]\nruntime = "{run}"\nprecision = "{kind}"\n' for run, kind in variants)
+    text = f"""\
+[release]
+publisher = "vision"
+model = "tiny"
+version = "1.0.0"
+counter = 1
+license = "MIT"
+labels = {json.dumps([str(index) for index in range(classes)])}
+[source]
+framework = "{framework}"
+path = {json.dumps(str(source))}
+{extra}
+[[input]]
+name = "x"
+datatype = "{datatype}"
+shape = {list(shape)}
+layout = "{layout}"
+preprocessing = [{preprocessing}]
+[[output]]
+name = "y"
+datatype = "FP32"
+shape = [{next(iter(shape))}, {classes}]
+[data]
+calibration = "calibration.npz"
+evaluation = "evaluation.npz"
+golden = "golden.npz"
+[goal]
+metric = "accuracy"
+max_drop = {max_drop}
+{tables}"""
+    return write_recipe(folder, text)

@@ -14,7 +14,7 @@ from typing import Any
 from converter.errors import RouteError
 from converter.variants import LayerRule, Precision
 
-__all__ = ["Layer", "assigned", "layer_facts", "read_layers"]
+__all__ = ["Layer", "assigned", "check_options", "layer_facts", "read_layers"]
 
 _NAMED = 5
 
@@ -49,6 +49,27 @@ def assigned(
         )
         for layer in layers
     }
+
+
+def check_options(
+    given: Mapping[str, Precision],
+    params: Mapping[str, Any],
+    used_by: Mapping[str, frozenset[Precision]],
+) -> None:
+    """Refuse an option that would change nothing, instead of letting its author believe otherwise.
+
+    Args:
+        given: The precision of every layer.
+        params: A job's; those among them that `used_by` names are looked at.
+        used_by: For each option the precisions it has a meaning for.
+
+    Raises:
+        RouteError: No layer is of such a precision.
+    """
+    for key, precisions in used_by.items():
+        if key in params and not precisions.intersection(given.values()):
+            known = ", ".join(sorted(precision.value for precision in precisions))
+            raise RouteError(f"`{key}` changes nothing: it is for {known}, and no layer is of these")
 
 
 def layer_facts(layers: Iterable[Layer]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from converter.evidence import Evidence
 from converter.host import Host, runs_here
 from converter.jobs import Answer, Job
 from converter.measurements import Key, Measurement, MeasurementCache
+from converter.nodes import Format
 from converter.passes.measure import CODE_VERSION, THREADS
 from converter.plans import Planned
 from converter.progress import Progress
@@ -39,6 +40,8 @@ _DISTRIBUTIONS = {
     Runtime.TFLITE: "ai-edge-litert",
     Runtime.COREML: "coremltools",
 }
+_FILES = {Format.ONNX: "model.onnx", Format.TFLITE: "model.tflite"}
+"""What passes call the files they leave; an mlpackage has the model's name, which people see in Xcode."""
 _HIDDEN = {Runtime.COREML: ("tensorflow", "torch")}
 """What coremltools would import for nothing, where it is installed."""
 
@@ -165,9 +168,10 @@ class Phases:
         return replace(release, variants=variants)
 
     def _making_step(self, item: Planned) -> Step:
-        inputs = {} if item.after is None else {"model": self._file(_making(item.after))}
+        inputs = {} if item.after is None else {"model": self._file(item)}
         source = self._order.source.id if item.after is None else item.after
-        step = self._step(_making(item.id), f"{source} → {item.id}", item.step.id, inputs, dict(item.params))
+        shown = f"{source} → {item.id}"
+        step = self._step(_making(item.id), shown, item.step.code, inputs, dict(item.params))
         after = () if item.after is None else (_making(item.after),)
         return replace(step, job=replace(step.job, hides=item.step.hides), after=after)
 
@@ -245,8 +249,11 @@ class Phases:
     def _out(self, step_id: str) -> Path:
         return self._work / step_id / "out"
 
-    def _file(self, step_id: str) -> Path:
-        return self._out(step_id) / "model.onnx"
+    def _file(self, item: Planned) -> Path:
+        """The model a pass reads, where another has left it."""
+        folder = self._out(_making(item.after or item.id))
+        name = _FILES.get(item.step.source.format, f"{self._recipe.name.model}.mlpackage")
+        return folder / name
 
 
 def _making(model_id: str) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterable
 
 from converter.errors import RouteError
+from converter.nodes import Format, Node, Pass
+from converter.precision_passes import precision_passes
 from converter.recipe import Framework
 from converter.variants import Precision, Target
-from ota_contract.manifest import Runtime
 
 __all__ = [
     "KERAS",
@@ -35,83 +34,15 @@ __all__ = [
     "version_of",
 ]
 
-
-class Format(Enum):
-    """A kind of model file."""
-
-    KERAS = "keras"
-    ONNX_SOURCE = "onnx-source"
-    """As somebody exported it; what runs on devices is made of it."""
-    SKLEARN = "sklearn"
-    TORCH = "torch"
-    SAVEDMODEL = "savedmodel"
-    TFLITE = "tflite"
-    ONNX = "onnx"
-    COREML = "coreml"
-
-    @property
-    def runtime(self) -> Runtime | None:
-        """What runs such a file on a device; None for a format that is a source only."""
-        return Runtime(self.value) if self.value in {item.value for item in Runtime} else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A state a model can be in."""
-
-    format: Format
-    layout: str
-    precision: Precision
-
-    @property
-    def id(self) -> str:
-        """A short unique name, which is the variant's id where a runtime runs it."""
-        return f"{self.format.value}-{self.precision.value}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """A change from one node to another by one tool."""
-
-    id: str
-    """Also the module in `converter.passes`."""
-    source: Node
-    target: Node
-    needs: tuple[str, ...]
-    """Distributions that must be installed."""
-    reason: str
-    params: Mapping[str, str | int | bool] = field(default_factory=dict)
-    takes: frozenset[str] = frozenset()
-    """The options of a recipe's variant (`converter.variants.Options`) it obeys."""
-    calibrated: bool = False
-    """Whether it looks at the calibration set."""
-    hides: tuple[str, ...] = ()
-    """Packages its tools would import for nothing, where they are installed."""
-    checks_source: bool = False
-    """Whether it examines the source for all: everything else waits for it."""
-
-    @property
-    def extra(self) -> str:
-        """The extra of this distribution that installs what it needs."""
-        known = {
-            Format.KERAS: "keras",
-            Format.SAVEDMODEL: "keras",
-            Format.SKLEARN: "sklearn",
-            Format.TORCH: "torch",
-        }
-        return known.get(self.source.format, "torch" if "torch" in self.needs else "converter")
-
-
 KERAS = Node(format=Format.KERAS, layout="NHWC", precision=Precision.FP32)
 ONNX_SOURCE = Node(format=Format.ONNX_SOURCE, layout="", precision=Precision.FP32)
 SKLEARN = Node(format=Format.SKLEARN, layout="", precision=Precision.FP32)
 TORCH = Node(format=Format.TORCH, layout="", precision=Precision.FP32)
 SAVEDMODEL = Node(format=Format.SAVEDMODEL, layout="NHWC", precision=Precision.FP32)
 _TFLITE = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.FP32)
-_TFLITE_INT8 = Node(format=Format.TFLITE, layout="NHWC", precision=Precision.INT8)
 _ONNX = Node(format=Format.ONNX, layout="NHWC", precision=Precision.FP32)
-_ONNX_INT8 = Node(format=Format.ONNX, layout="NHWC", precision=Precision.INT8)
 _COREML = Node(format=Format.COREML, layout="NHWC", precision=Precision.FP16)
+_COREML_FP32 = Node(format=Format.COREML, layout="NHWC", precision=Precision.FP32)
 
 PASSES: tuple[Pass, ...] = (
     Pass(
@@ -121,14 +52,6 @@ PASSES: tuple[Pass, ...] = (
         needs=("tensorflow", "ai-edge-litert"),
         # With the Keras model as a second argument, from_concrete_functions gives NaN and no error.
         reason="TensorFlow's own exporter, from the traced function alone",
-    ),
-    Pass(
-        id="keras_to_tflite_int8",
-        source=KERAS,
-        target=_TFLITE_INT8,
-        needs=("tensorflow", "ai-edge-litert"),
-        reason="full integer arithmetic, per channel, ranges seen on the calibration set",
-        calibrated=True,
     ),
     Pass(
         id="keras_to_onnx",
@@ -144,14 +67,6 @@ PASSES: tuple[Pass, ...] = (
         target=_TFLITE,
         needs=("tensorflow", "ai-edge-litert"),
         reason="TensorFlow's own exporter, from the serving signature traced with the recipe's shapes",
-    ),
-    Pass(
-        id="savedmodel_to_tflite_int8",
-        source=SAVEDMODEL,
-        target=_TFLITE_INT8,
-        needs=("tensorflow", "ai-edge-litert"),
-        reason="full integer arithmetic, per channel, ranges seen on the calibration set",
-        calibrated=True,
     ),
     Pass(
         id="savedmodel_to_onnx",
@@ -215,18 +130,6 @@ PASSES: tuple[Pass, ...] = (
         hides=("tensorflow",),
     ),
     Pass(
-        id="onnx_to_onnx_int8",
-        source=_ONNX,
-        target=_ONNX_INT8,
-        needs=("onnx", "onnxruntime"),
-        # Eight-bit weights saturate in AVX2's multiply-add where the CPU has no VNNI: the same model
-        # would answer differently by device. Seven bits cost the digits model nothing.
-        reason="static QDQ, per channel; seven-bit weights give the same answer on every CPU",
-        params={"reduce_range": True},
-        takes=frozenset({"reduce_range"}),
-        calibrated=True,
-    ),
-    Pass(
         id="keras_to_coreml",
         source=KERAS,
         target=_COREML,
@@ -244,6 +147,17 @@ PASSES: tuple[Pass, ...] = (
         params={"minimum_deployment_target": "iOS16"},
         hides=("tensorflow", "torch", "sklearn"),
     ),
+    Pass(
+        id="onnx_to_coreml_fp32",
+        module="onnx_to_coreml",
+        source=_ONNX,
+        target=_COREML_FP32,
+        needs=("onnx", "coremltools"),
+        reason="as in half floats; single ones keep Core ML off the Neural Engine",
+        params={"minimum_deployment_target": "iOS16", "precision": "fp32"},
+        hides=("tensorflow", "torch", "sklearn"),
+    ),
+    *precision_passes(onnx=_ONNX, tflite=_TFLITE, coreml=_COREML),
 )
 
 
@@ -253,12 +167,13 @@ def node_of(target: Target) -> Node:
     Raises:
         RouteError: No pass gives it.
     """
-    for step in PASSES:
-        node = step.target
-        if node.format.runtime is target.runtime and node.precision is target.precision:
+    nodes = [step.target for step in PASSES if step.target.format.runtime is target.runtime]
+    for node in nodes:
+        if node.precision is target.precision:
             return node
-    known = ", ".join(dict.fromkeys(step.target.id for step in PASSES))
-    raise RouteError(f"no route gives {target.id}; this version makes {known}")
+    known = ", ".join(dict.fromkeys(node.precision.value for node in nodes))
+    runtime, precision = target.runtime.value, target.precision.value
+    raise RouteError(f"{target.id}: no route gives {runtime} in {precision}; it comes in {known}")
 
 
 def source_node(framework: Framework) -> Node:

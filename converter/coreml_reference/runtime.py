@@ -10,11 +10,12 @@ import numpy as np
 from converter.coreml_reference.datatypes import Array
 from converter.coreml_reference.evaluator import Evaluator
 from converter.coreml_reference.loading import read_package
+from converter.coreml_reference.program import Program
 from edge_runtime.errors import InferenceError, ModelLoadError
 from edge_runtime.port import AnyArray
 from ota_contract.manifest import Release, Variant
 
-__all__ = ["HOW", "ReferenceModel", "load"]
+__all__ = ["HOW", "ReferenceModel", "feature", "load"]
 
 HOW = (
     "the reference evaluator (MIL semantics, rounded after every operation; not Apple's compiler or hardware)"
@@ -41,7 +42,8 @@ class ReferenceModel:
         Raises:
             UnsupportedOperationError: An operation is used in a way the evaluator does not know.
         """
-        given = {inner: self._feature(inner, inputs[name]) for name, inner in self._inputs.items()}
+        program = self._evaluator.program
+        given = {inner: feature(program, inner, inputs[name]) for name, inner in self._inputs.items()}
         results = self._evaluator.run(given)
         return {name: results[inner].astype(np.float32) for name, inner in self._outputs.items()}
 
@@ -49,15 +51,16 @@ class ReferenceModel:
         """Drop the model."""
         del self._evaluator
 
-    def _feature(self, inner: str, array: Array) -> Array:
-        """An array as the program takes it; a picture comes as NHWC and goes in as planes."""
-        blue_first = self._evaluator.program.images.get(inner)
-        if blue_first is None:
-            return array
-        if array.ndim != _IMAGE_RANK or array.shape[0] != 1:
-            raise InferenceError("coreml: an image input takes one NHWC image")
-        planes = array.transpose(0, 3, 1, 2)
-        return planes[:, ::-1] if blue_first else planes
+
+def feature(program: Program, inner: str, array: Array) -> Array:
+    """An array as the program takes it; a picture comes as NHWC and goes in as planes."""
+    blue_first = program.images.get(inner)
+    if blue_first is None:
+        return array
+    if array.ndim != _IMAGE_RANK or array.shape[0] != 1:
+        raise InferenceError("coreml: an image input takes one NHWC image")
+    planes = array.transpose(0, 3, 1, 2)
+    return planes[:, ::-1] if blue_first else planes
 
 
 def load(release: Release, variant: Variant, folder: Path, threads: int) -> ReferenceModel:

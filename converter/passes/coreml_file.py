@@ -41,8 +41,17 @@ def input_type(plan: InputPlan) -> Any:  # noqa: ANN401 - coremltools is untyped
     return ct.TensorType(name=tensor.name, shape=shape, dtype=np.float32)
 
 
-def check_constants(job: Job, model: Any) -> tuple[int, int, int]:  # noqa: ANN401
-    """Count operators, and constants in FP16; a constant that half floats cannot hold is an error."""
+def check_constants(
+    job: Job,
+    model: Any,  # noqa: ANN401
+    *,
+    in_halves: bool = True,
+) -> tuple[int, int, int]:
+    """Count operators, constants in FP16, and constants; one that half floats cannot hold is an error.
+
+    Raises:
+        PassError: That, or the constants are not in halves as wanted, or not in singles.
+    """
     operators = halves = constants = 0
     for operation in model._mil_program.functions["main"].operations:  # noqa: SLF001 - no public way
         if operation.op_type != "const":
@@ -55,8 +64,10 @@ def check_constants(job: Job, model: Any) -> tuple[int, int, int]:  # noqa: ANN4
         halves += value.dtype == np.float16
         if not np.isfinite(value).all():
             raise PassError(job.name, Reason.NOT_FINITE, "a weight does not fit half floats")
-    if not halves:
+    if in_halves and not halves:
         raise PassError(job.name, Reason.UNCHANGED, "no weight is in half floats")
+    if halves and not in_halves:
+        raise PassError(job.name, Reason.UNCHANGED, f"{halves} of {constants} constants are in half floats")
     return operators, halves, constants
 
 

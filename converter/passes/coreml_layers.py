@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from converter.coreml_reference.datatypes import ElementType
 from converter.coreml_reference.program import Operation, Program, Reference
 from converter.layers import Layer
 
-__all__ = ["coreml_layers"]
+__all__ = ["coreml_layers", "weight_names"]
 
 _FLOAT_BYTES = {ElementType.FLOAT32: 4, ElementType.FLOAT16: 2}
 _LEAST_RANK = 2
@@ -16,29 +17,27 @@ _LEAST_RANK = 2
 
 def coreml_layers(program: Program) -> tuple[Layer, ...]:
     """Every operation of the main block but the constants, in order."""
-    constants = {
-        operation.outputs[0].name: _weight_bytes(operation)
-        for operation in program.block.operations
-        if operation.kind == "const"
-    }
+    constants = {item.outputs[0].name: item for item in program.block.operations if item.kind == "const"}
     return tuple(
         Layer(
             layer=operation.outputs[0].name,
             op=operation.kind,
-            weight_bytes=sum(constants.get(name, 0) for name in _references(operation)),
+            weight_bytes=sum(_weight_bytes(constants[name]) for name in weight_names(operation, constants)),
         )
         for operation in program.block.operations
-        if operation.kind != "const" and operation.outputs
+        if operation.kind != "const" and not operation.kind.startswith("constexpr_") and operation.outputs
     )
 
 
-def _references(operation: Operation) -> set[str]:
-    return {
+def weight_names(operation: Operation, constants: Mapping[str, Operation]) -> tuple[str, ...]:
+    """The constants among an operation's arguments that are weights: floats of two dimensions and more."""
+    given = dict.fromkeys(
         value.name
         for values in operation.arguments.values()
         for value in values
         if isinstance(value, Reference)
-    }
+    )
+    return tuple(name for name in given if name in constants and _weight_bytes(constants[name]))
 
 
 def _weight_bytes(constant: Operation) -> int:

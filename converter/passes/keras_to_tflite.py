@@ -10,11 +10,9 @@ import tensorflow as tf
 from converter.jobs import Job
 from converter.passes.keras_model import trace
 from converter.passes.tensorflow_source import open_source
-from converter.passes.tflite_file import describe
+from converter.passes.tflite_file import FILE, describe
 
 __all__ = ["FILE", "run"]
-
-FILE = "model.tflite"
 
 
 def run(job: Job) -> Mapping[str, Any]:

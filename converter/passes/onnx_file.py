@@ -7,18 +7,21 @@ their position in a sorted graph; inputs, outputs and what graphs inside nodes k
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import onnx
 
-from converter.passes.onnx_graphs import captured_names
+from converter.passes.onnx_graphs import all_nodes, attribute_of, captured_names
 
 __all__ = ["FILE", "canonical", "describe"]
 
 FILE = "model.onnx"
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_INTEGER = ("MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "DynamicQuantizeLSTM")
+_PACKED = ("MatMulNBits",)
 _PRODUCER = "ferry"
 
 
@@ -59,18 +62,28 @@ def canonical(model: Any) -> bytes:  # noqa: ANN401 - onnx publishes no types
 
 
 def describe(model: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Facts of a model: tensor names, operators, quantized weights, versions it needs."""
+    """Facts of a model: tensor names, operators, quantized weights, versions it needs.
+
+    `weighted_integer` counts operators whose arithmetic is in integers, `weighted_packed` those that
+    compute in floats with weights stored in integers.
+    """
     graph = model.graph
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    weighted = [node for node in graph.node if node.op_type in _WEIGHTED]
+    floats = [node for node in graph.node if node.op_type in _WEIGHTED]
+    integer = [node for node in graph.node if node.op_type in _INTEGER]
+    packed = [node for node in graph.node if node.op_type in _PACKED]
+    unpacked = [node for node in floats if node.input[1] in dequantized]
+    around = [node for node in unpacked if node.input[0] in dequantized]
+    kinds = Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in all_nodes(model))
     return {
         "inputs": {item.name: item.name for item in graph.input},
         "outputs": {item.name: item.name for item in graph.output},
         "operators": len(graph.node),
-        "weighted": len(weighted),
-        "weighted_integer": sum(
-            node.input[0] in dequantized and node.input[1] in dequantized for node in weighted
-        ),
+        "kinds": dict(sorted(kinds.items())),
+        "weighted": len(floats) + len(integer) + len(packed),
+        "weighted_integer": len(integer) + len(around),
+        "weighted_packed": len(packed) + len(unpacked) - len(around),
+        "bits": sorted({attribute_of(node, "bits") for node in packed}),
         "opset": max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx")),
         "ir": model.ir_version,
     }

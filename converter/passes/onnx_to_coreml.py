@@ -1,4 +1,4 @@
-"""ONNX → Core ML, FP16 mlpackage, through the importer in `converter.onnx_to_mil`.
+"""ONNX → Core ML mlpackage, FP16 unless told otherwise, through the importer in `converter.onnx_to_mil`.
 
 Trees decide in single floats: a feature rounded to half of one would take another branch.
 """
@@ -19,6 +19,7 @@ from converter.onnx_to_mil.importing import program_of
 from converter.passes.coreml_file import canonical, check_constants, input_type
 from converter.passes.onnx_cleaning import folded, with_input_shapes
 from converter.recipe import InputPlan, Recipe
+from converter.variants import Precision
 from ota_contract.tensors import DYNAMIC, Datatype
 
 __all__ = ["built", "run"]
@@ -34,9 +35,11 @@ def run(job: Job) -> Mapping[str, Any]:
     with_input_shapes(model, {plan.tensor.name: _shape(plan, recipe) for plan in recipe.inputs})
     target = getattr(ct.target, str(job.params["minimum_deployment_target"]))
     halves_where = _undecided if uses_ml(source) else None
-    precision = ct.transform.FP16ComputePrecision(op_selector=halves_where)
+    single = job.params.get("precision") == Precision.FP32.value
+    halves = ct.transform.FP16ComputePrecision(op_selector=halves_where)
+    precision = ct.precision.FLOAT32 if single else halves
     made = built(model, [_input(plan) for plan in recipe.inputs], target=target, precision=precision)
-    operators, halves, constants = check_constants(job, made)
+    operators, halved, constants = check_constants(job, made, in_halves=not single)
     package = job.out / f"{recipe.name.model}.mlpackage"
     made.save(str(package))
     names = [tensor.name for tensor in recipe.outputs]
@@ -46,7 +49,7 @@ def run(job: Job) -> Mapping[str, Any]:
         "outputs": {name: name for name in names},
         "operators": operators,
         "constants": constants,
-        "constants_half": halves,
+        "constants_half": halved,
         "minimum_deployment_target": job.params["minimum_deployment_target"],
     }
 

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from converter.layers import Layer
 
-__all__ = ["opened", "operator_name", "tflite_layers"]
+__all__ = ["opened", "operator_name", "operators_of", "row_length", "scope_of", "tflite_layers"]
 
 _FLOAT_BYTES = {schema.TensorType.FLOAT32: 4, schema.TensorType.FLOAT16: 2}
 _LEAST_RANK = 2
@@ -30,6 +30,11 @@ def operator_name(model: Any, operator: Any) -> str:  # noqa: ANN401
     return str(_OPERATORS[builtin])
 
 
+def operators_of(model: Any) -> list[Any]:  # noqa: ANN401
+    """The operators of the main graph that make something, which are its layers."""
+    return [operator for operator in model.subgraphs[0].operators if len(operator.outputs)]
+
+
 def tflite_layers(model: Any) -> tuple[Layer, ...]:  # noqa: ANN401
     """Every operator of the main graph, in order."""
     graph = model.subgraphs[0]
@@ -39,9 +44,21 @@ def tflite_layers(model: Any) -> tuple[Layer, ...]:  # noqa: ANN401
             op=operator_name(model, operator),
             weight_bytes=sum(_weight_bytes(model, graph.tensors[index]) for index in _given(operator)),
         )
-        for operator in graph.operators
-        if len(operator.outputs)
+        for operator in operators_of(model)
     )
+
+
+def scope_of(model: Any, index: int) -> str:  # noqa: ANN401
+    """What ai-edge-quantizer matches a layer by: all the tensors it makes."""
+    tensors = model.subgraphs[0].tensors
+    return "".join(f"{tensors[out].name.decode()};" for out in operators_of(model)[index].outputs)
+
+
+def row_length(model: Any, index: int) -> int:  # noqa: ANN401
+    """The last dimension of a layer's greatest weight, 0 where it has none."""
+    tensors = (model.subgraphs[0].tensors[given] for given in _given(operators_of(model)[index]))
+    weights = [tensor for tensor in tensors if _weight_bytes(model, tensor)]
+    return max((int(tensor.shape[-1]) for tensor in weights), default=0)
 
 
 def _given(operator: Any) -> set[int]:  # noqa: ANN401

@@ -127,8 +127,8 @@ def test_data_of_another_shape(ferry: Ferry, tmp_path: Path, model: Path) -> Non
 
 
 def test_a_variant_nothing_makes(ferry: Ferry, tmp_path: Path, model: Path) -> None:
-    line = _refused(ferry, tmp_path, recipe_text(model, variants=[("tflite", "fp16")]))
-    assert line.startswith("ferry: no route gives tflite-fp16")
+    line = _refused(ferry, tmp_path, recipe_text(model, variants=[("tflite", "mixed")]))
+    assert line.startswith("ferry: tflite-mixed: no route gives tflite in mixed")
 
 
 def test_a_pass_that_takes_too_long(ferry: Ferry, tmp_path: Path, model: Path) -> None:

@@ -169,7 +169,7 @@ def test_the_report_says_how_each_variant_came_about(package: Path) -> None:
     assert found["max_abs"]["scores"] < 0.02
     assert found["not_run"] == ""
     passes = {item["id"]: item["facts"] for item in report["passes"]}
-    for quantized in ("keras_to_tflite_int8", "onnx_to_onnx_int8"):
+    for quantized in ("tflite_to_tflite_int8", "onnx_to_onnx_int8"):
         assert passes[quantized]["weighted_integer"] == passes[quantized]["weighted"] == 5
 
 

@@ -29,7 +29,7 @@ from ota_contract.manifest import Runtime
 
 def test_every_pass_has_its_module() -> None:
     for step in PASSES:
-        assert importlib.util.find_spec(f"converter.passes.{step.id}") is not None
+        assert importlib.util.find_spec(f"converter.passes.{step.code}") is not None
 
 
 def test_integer_onnx_comes_from_float_onnx() -> None:
@@ -78,6 +78,21 @@ def test_variants_with_options_of_their_own_are_made_beside_one_another() -> Non
     assert planned["full"].params["reduce_range"] is False
 
 
+def test_every_precision_of_the_dialect_is_offered_by_a_runtime() -> None:
+    offered: dict[Runtime, set[Precision]] = {}
+    for step in PASSES:
+        if step.target.format.runtime is not None:
+            offered.setdefault(step.target.format.runtime, set()).add(step.target.precision)
+    palettes = {precision for precision in Precision if precision.value.startswith("palette")}
+    weights = {Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS}
+    both = {Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT8_DYNAMIC, *weights}
+    assert offered == {
+        Runtime.ONNX: both | {Precision.MIXED},
+        Runtime.TFLITE: both | {Precision.INT16X8},
+        Runtime.COREML: {Precision.FP32, Precision.FP16, Precision.INT8, *weights, *palettes},
+    }
+
+
 def test_an_option_a_pass_does_not_have_is_refused_by_name() -> None:
     target = Target(runtime=Runtime.ONNX, precision=Precision.FP32, options=Options(block_size=32))
     with pytest.raises(RouteError, match="onnx-fp32: keras_to_onnx has no option `block_size`; it has none"):
@@ -85,8 +100,10 @@ def test_an_option_a_pass_does_not_have_is_refused_by_name() -> None:
 
 
 def test_a_variant_without_a_route_is_refused() -> None:
-    with pytest.raises(RouteError, match="no route gives tflite-fp16; this version makes tflite-fp32,"):
-        node_of(Target(runtime=Runtime.TFLITE, precision=Precision.FP16))
+    with pytest.raises(
+        RouteError, match="tflite-mixed: no route gives tflite in mixed; it comes in fp32, fp16"
+    ):
+        node_of(Target(runtime=Runtime.TFLITE, precision=Precision.MIXED))
 
 
 def test_the_shortest_chain_wins_and_dead_ends_are_said() -> None:

@@ -1,7 +1,0 @@
-"""SavedModel → TFLite in integers: the serving signature is traced and converted as a Keras model is."""
-
-from __future__ import annotations
-
-from converter.passes.keras_to_tflite_int8 import run
-
-__all__ = ["run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from converter.verification import Findings, tolerance_for, verdict
 from edge_runtime.arrays import to_array
 from ota_contract.golden import Vector, dump_golden
 from ota_contract.manifest import (
+    MANIFEST_NAME,
     Binding,
     File,
     FileRole,
@@ -40,6 +42,7 @@ from ota_contract.manifest import (
     Variant,
     Verification,
     VerificationStatus,
+    dump_release,
 )
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "draft_release",
     "golden_file",
     "judged",
+    "lone_package",
     "measured",
 ]
 
@@ -155,6 +159,32 @@ def draft_release(
         variants=tuple(variants),
         toolchain=toolchain,
     )
+
+
+def lone_package(release: Release, variant: Variant, draft: Path, folder: Path) -> None:
+    """Write a package of one variant of a draft, with what running and comparing it takes and no more.
+
+    Whatever else the release says is replaced by the same for all; the files are links to the draft's.
+    """
+    lone = replace(
+        release,
+        version="0.0.0",
+        counter=1,
+        floor=1,
+        created=datetime.fromtimestamp(0, UTC),
+        license="none",
+        source=replace(release.source, sha256=hashlib.sha256().hexdigest()),
+        variants=(variant,),
+        toolchain=(),
+    )
+    for file in lone.files():
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.hardlink_to(draft / file.path)
+        except OSError:  # a file system without links
+            shutil.copyfile(draft / file.path, path)
+    (folder / MANIFEST_NAME).write_bytes(dump_release(lone))
 
 
 def judged(

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converter.assembly import created_at
+from converter.caching.keys import Inputs, inputs_state
+from converter.caching.store import ResultStore, cache_folder, default_limit_bytes
 from converter.datasets import load_datasets
 from converter.errors import RouteError
 from converter.host import this_host
@@ -76,6 +78,7 @@ def convert(
     command: str = "",
     progress: Progress | None = None,
     cache: MeasurementCache | None = None,
+    results: bool = True,
 ) -> Conversion:
     """Convert a model; on return the package is at `output`, whole.
 
@@ -87,17 +90,20 @@ def convert(
         command: Recorded in the manifest; see `converter.toolchain.command_line`.
         progress: Told of every step.
         cache: Where measurements are remembered; the user's cache by default.
+        results: Whether to take what passes made before from the user's cache, and to keep what they make
+            now. The package is the same either way.
 
     Raises:
         ConverterError: Nothing was written, and what was at `output` is still there.
     """
     order = _accepted(recipe_path, output, overrides or Overrides(), command)
+    store = _store() if results else None
     with (
         tempfile.TemporaryDirectory(prefix="ferry-convert-", ignore_cleanup_errors=True) as work,
         staged_package(output) as package,
         progress or Silent() as told,
     ):
-        phases = Phases(order, Path(work).resolve(), told)
+        phases = Phases(order, Path(work).resolve(), told, store)
         made = phases.make()
         draft = phases.draft(made)
         findings = phases.evaluate(draft)
@@ -108,7 +114,13 @@ def convert(
         report = dump_report(order, release, made, findings, worth=phases.evidence.source)
         write_reports(package, release, report)
         (package / MANIFEST_NAME).write_bytes(dump_release(release))
+    if store is not None:
+        store.trim()
     return Conversion(package=output, release=release, seconds=phases.seconds)
+
+
+def _store() -> ResultStore:
+    return ResultStore(cache_folder(os.environ), limit_bytes=default_limit_bytes(os.environ))
 
 
 def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: str) -> Order:
@@ -121,17 +133,21 @@ def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: st
     passes = tuple(item.step for item in planned)
     check_installed(passes)
     check_output(output)
+    source_sha256 = check_source(recipe)
+    state = inputs_state(recipe)  # before anything is read that results will be remembered by
+    sets = load_datasets(recipe)
     return Order(
         recipe=recipe,
         recipe_path=recipe_path.resolve(),
         overrides=_absolute(overrides),
-        source_sha256=check_source(recipe),
-        sets=load_datasets(recipe),
+        source_sha256=source_sha256,
+        sets=sets,
         plan=planned,
         source=source,
         created=created_at(recipe.source, os.environ),
         toolchain=toolchain(recipe, passes, command),
         host=this_host(),
+        inputs=Inputs(recipe, sets, state),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from converter.caching.store import cache_folder
 from ota_contract.documents import canonical_json, read_document
 from ota_contract.errors import FormatError
 
@@ -85,9 +86,5 @@ class MeasurementCache:
 
 
 def default_cache(environment: Mapping[str, str]) -> MeasurementCache:
-    """The user's cache: below $FERRY_CACHE, else $XDG_CACHE_HOME/ferry, else ~/.cache/ferry."""
-    root = environment.get("FERRY_CACHE")
-    if not root:
-        caches = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        root = str(Path(caches) / "ferry")
-    return MeasurementCache(Path(root) / "measurements")
+    """The measurements in the user's cache."""
+    return MeasurementCache(cache_folder(environment) / "measurements")

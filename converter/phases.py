@@ -1,7 +1,7 @@
 """The phases of one conversion, each leaving its results in the working folder or as values.
 
-Models are made two at a time, evaluated two at a time, and measured one by one: a neighbour on the
-other core would be part of the latency.
+Models are made and evaluated as many at a time as the machine has processors and memory for, and measured
+one by one: a neighbour on another core would be part of the latency.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from converter.assembly import Made, add_variant, draft_release, golden_file, judged, measured
+from converter.assembly import Made, add_variant, draft_release, golden_file, judged, lone_package, measured
+from converter.caching.keys import Inputs
+from converter.caching.results import Results
+from converter.caching.store import ResultStore
 from converter.coreml_reference.runtime import HOW
 from converter.datasets import Datasets
 from converter.errors import PassError, Reason
@@ -21,20 +24,21 @@ from converter.host import Host, runs_here
 from converter.jobs import Answer, Job
 from converter.measurements import Key, Measurement, MeasurementCache
 from converter.nodes import Format
+from converter.pass_recipe import Reads
 from converter.passes.measure import CODE_VERSION, THREADS
 from converter.plans import Planned
 from converter.progress import Progress
 from converter.ranking import ranked
 from converter.recipe import Overrides, Recipe
 from converter.routes import Node, Pass, version_of
-from converter.schedule import Step, run_steps
+from converter.schedule import KNOWN, Step, run_steps
 from converter.verification import Findings
 from ota_contract.manifest import MANIFEST_NAME, Release, Runtime, Variant, VerificationStatus, dump_release
 
 __all__ = ["Order", "Phases"]
 
-_AT_ONCE = 2
 _REFERENCE = "reference"
+_JUDGING = (Reads.EVALUATION, Reads.GOLDEN)
 _DISTRIBUTIONS = {
     Runtime.ONNX: "onnxruntime",
     Runtime.TFLITE: "ai-edge-litert",
@@ -61,14 +65,16 @@ class Order:
     created: datetime
     toolchain: tuple[tuple[str, str], ...]
     host: Host
+    inputs: Inputs
 
 
 class Phases:
     """One conversion's working folder, and the phases that fill it."""
 
-    def __init__(self, order: Order, work: Path, progress: Progress) -> None:
-        """Work in an empty folder, and tell `progress` of every step."""
+    def __init__(self, order: Order, work: Path, progress: Progress, store: ResultStore | None) -> None:
+        """Work in an empty folder, tell `progress` of every step, and take what `store` knows."""
         self._order = order
+        self._results = None if store is None else Results(store, order.inputs)
         self._recipe = order.recipe
         self._work = work
         self._progress = progress
@@ -82,9 +88,9 @@ class Phases:
         """Ask the source for its answers, and run every pass."""
         plan = self._order.plan
         checked = tuple(_making(item.id) for item in plan if item.step.checks_source)
-        steps = [replace(self._step(_REFERENCE, "ask the source model", _REFERENCE), after=checked)]
+        steps = [replace(self._asking_step(), after=checked)]
         steps += [self._making_step(item) for item in plan]
-        answers = self._run(steps, at_once=_AT_ONCE)
+        answers = self._run(steps)
         return tuple(
             Made(planned=item, folder=self._out(_making(item.id)), facts=answers[_making(item.id)].facts)
             for item in plan
@@ -107,8 +113,8 @@ class Phases:
 
     def evaluate(self, release: Release) -> Mapping[str, Findings]:
         """Run every variant on the evaluation set and the golden vectors."""
-        steps = [self._evaluation(variant) for variant in release.variants]
-        answers = self._run(steps, at_once=_AT_ONCE)
+        steps = [self._evaluation(release, variant) for variant in release.variants]
+        answers = self._run(steps)
         return {str(step.job.params["variant"]): self._findings(step.id, answers[step.id]) for step in steps}
 
     def judge(self, release: Release, findings: Mapping[str, Findings]) -> Release:
@@ -152,7 +158,7 @@ class Phases:
                 cache.keep(key, found)
             else:
                 self._progress.started(f"measure {variant.id}")
-                self._progress.finished(f"measure {variant.id}", 0.0, "known from before")
+                self._progress.finished(f"measure {variant.id}", 0.0, KNOWN)
             variants.append(
                 measured(variant, makers[variant.id], found, threads=THREADS, host=self._order.host.cpu)
             )
@@ -167,23 +173,42 @@ class Phases:
         shutil.copyfile(self._draft / release.golden.file.path, package / release.golden.file.path)
         return replace(release, variants=variants)
 
+    def _asking_step(self) -> Step:
+        step = self._step(_REFERENCE, "ask the source model", _REFERENCE)
+        # What opens the source for a pass opens it here.
+        openers = [item.step.needs for item in self._order.plan if item.after is None]
+        needs = tuple(sorted({name for names in openers for name in names}))
+        return replace(step, job=replace(step.job, needs=needs, reads=frozenset({Reads.SOURCE, *_JUDGING})))
+
     def _making_step(self, item: Planned) -> Step:
         inputs = {} if item.after is None else {"model": self._file(item)}
         source = self._order.source.id if item.after is None else item.after
         shown = f"{source} → {item.id}"
         step = self._step(_making(item.id), shown, item.step.code, inputs, dict(item.params))
         after = () if item.after is None else (_making(item.after),)
-        return replace(step, job=replace(step.job, hides=item.step.hides), after=after)
+        reads = {Reads.SOURCE} if item.after is None else set()
+        reads |= {Reads.CALIBRATION} if item.step.calibrated else set()
+        job = replace(step.job, hides=item.step.hides, needs=item.step.needs, reads=frozenset(reads))
+        return replace(step, job=job, after=after)
 
-    def _evaluation(self, variant: Variant) -> Step:
+    def _evaluation(self, release: Release, variant: Variant) -> Step:
+        # All it depends on, and nothing else: a result that is known holds whatever else is in the release.
+        package = self._work / f"alone-{variant.id}"
+        lone_package(release, variant, self._draft, package)
         step = self._step(
             f"evaluate-{variant.id}",
             f"evaluate {variant.id}",
             "evaluate",
-            {"package": self._draft, "reference": self._out(_REFERENCE)},
+            {"package": package, "reference": self._out(_REFERENCE)},
             {"variant": variant.id},
         )
-        return replace(step, job=replace(step.job, hides=_HIDDEN.get(variant.runtime, ())))
+        job = replace(
+            step.job,
+            hides=_HIDDEN.get(variant.runtime, ()),
+            needs=(_DISTRIBUTIONS[variant.runtime],),
+            reads=frozenset(_JUDGING),
+        )
+        return replace(step, job=job)
 
     def _measure(self, variant: Variant) -> Measurement:
         step = self._step(
@@ -193,7 +218,10 @@ class Phases:
             {"package": self._draft},
             {"variant": variant.id},
         )
-        facts = self._run([step], at_once=1)[step.id].facts
+        # Without results: measurements are remembered apart, by a key of their own.
+        answers, seconds = run_steps([step], limits=self._recipe.limits, progress=self._progress, at_once=1)
+        self.seconds.update(seconds)
+        facts = answers[step.id].facts
         return Measurement(
             p50_us=facts["p50_us"],
             p99_us=facts["p99_us"],
@@ -213,9 +241,9 @@ class Phases:
             not_run=facts.get("not_run", ""),
         )
 
-    def _run(self, steps: Sequence[Step], *, at_once: int) -> Mapping[str, Answer]:
+    def _run(self, steps: Sequence[Step]) -> Mapping[str, Answer]:
         answers, seconds = run_steps(
-            steps, at_once=at_once, limits=self._recipe.limits, progress=self._progress
+            steps, limits=self._recipe.limits, progress=self._progress, results=self._results
         )
         self.seconds.update(seconds)
         return answers

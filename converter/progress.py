@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import Protocol, Self
 
+from converter.jobs import Point
+
 __all__ = ["Progress", "Silent", "progress_for"]
+
+_LINE_EVERY_S = 10.0
 
 
 class Progress(Protocol):
@@ -18,6 +23,9 @@ class Progress(Protocol):
 
     def started(self, step: str) -> None:
         """A step runs now."""
+
+    def advanced(self, step: str, point: Point) -> None:
+        """A step that runs says how far it is."""
 
     def finished(self, step: str, seconds: float, note: str = "") -> None:
         """A step is done."""
@@ -40,6 +48,9 @@ class Silent:
     def started(self, step: str) -> None:
         """See `Progress`."""
 
+    def advanced(self, step: str, point: Point) -> None:
+        """See `Progress`."""
+
     def finished(self, step: str, seconds: float, note: str = "") -> None:
         """See `Progress`."""
 
@@ -53,15 +64,31 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line a finished step."""
+    """A line a finished step, and a line now and then for one that takes long."""
 
     def __init__(self) -> None:
         self._total = self._done = 0
+        self._said: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def begin(self, total: int) -> None:
         """See `Progress`."""
         self._total = total
+
+    def started(self, step: str) -> None:
+        """See `Progress`."""
+        with self._lock:
+            self._said[step] = time.monotonic()
+
+    def advanced(self, step: str, point: Point) -> None:
+        """See `Progress`."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._said.get(step, now) < _LINE_EVERY_S:
+                return
+            self._said[step] = now
+            sys.stderr.write(f"{step}: {_so_far(point)}\n")
+            sys.stderr.flush()
 
     def finished(self, step: str, seconds: float, note: str = "") -> None:
         """See `Progress`."""
@@ -83,7 +110,7 @@ class Bar(Silent):
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
         self._bar = RichProgress(*columns, console=Console(stderr=True))
         self._task = self._bar.add_task("", total=None)
-        self._running: list[str] = []
+        self._running: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def begin(self, total: int) -> None:
@@ -93,16 +120,28 @@ class Bar(Silent):
     def started(self, step: str) -> None:
         """See `Progress`."""
         with self._lock:
-            self._running.append(step)
-            self._bar.update(self._task, description=", ".join(self._running))
+            self._running[step] = step
+            self._describe()
+
+    def advanced(self, step: str, point: Point) -> None:
+        """See `Progress`."""
+        with self._lock:
+            self._running[step] = f"{step} ({_so_far(point)})"
+            self._describe()
 
     def finished(self, step: str, seconds: float, note: str = "") -> None:
         """See `Progress`."""
         tail = f", {note}" if note else ""
         with self._lock:
-            self._running.remove(step)
-            self._bar.console.print(f"{step}: {seconds:.1f} s{tail}", highlight=False)
-            self._bar.update(self._task, advance=1, description=", ".join(self._running))
+            self._running.pop(step, None)
+            self._bar.console.print(f"{step}: {seconds:.1f} s{tail}", highlight=False, markup=False)
+            self._bar.update(self._task, advance=1)
+            self._describe()
+
+    def _describe(self) -> None:
+        from rich.markup import escape  # noqa: PLC0415 - see above
+
+        self._bar.update(self._task, description=escape(", ".join(self._running.values())))
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -112,6 +151,10 @@ class Bar(Silent):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+
+def _so_far(point: Point) -> str:
+    return f"{point.done} of {point.total} {point.what}"
 
 
 def progress_for(*, terminal: bool) -> Progress:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command(
         "converter.commands.inspect", "check a package and show what its variants are worth", "cli"
     ),
+    "cache": Command("converter.commands.cache", "show or clear what conversions remember", "converter"),
     "delta": Command(
         "converter.commands.delta", "add deltas to a package, from those devices are on", "converter"
     ),

@@ -7,7 +7,8 @@
 The recipe names the source model, its data, and the variants wanted. Each pass runs in a process of
 its own, under the recipe's limits; every variant that can run here is run, compared with the source
 and measured. The package appears when all of it is done, or not at all. The same inputs give the same
-bytes; latency is measured once per variant and host and then remembered (--remeasure forgets).
+bytes; latency is measured once per variant and host and then remembered (--remeasure forgets). What passes
+made is remembered, too: a later conversion runs only what changed (--no-cache runs all; see `ferry cache`).
 
 A variant that loses more than the recipe's goal allows is kept, marked as failed, and never chosen by
 a device. If that leaves a runtime without a variant, the exit code is 1.
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--counter", type=int, metavar="N", help="instead of the recipe's")
     parser.add_argument("--source", type=Path, metavar="FILE", help="model instead of the recipe's")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets instead")
+    parser.add_argument("--no-cache", action="store_true", help="run every pass, and remember nothing")
     parser.add_argument("--remeasure", action="store_true", help="measure latency and memory again")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
 
@@ -64,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
                 data=arguments.data,
             ),
             remeasure=arguments.remeasure,
+            results=not arguments.no_cache,
             command=command_line(_inputs_of(arguments)),
             progress=progress_for(terminal=sys.stderr.isatty()),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.datasets import Dataset, Datasets
-from converter.errors import ConverterError
+from converter.errors import ConverterError, DataError
 from converter.intervals import bounded_ppm, ppm
 from converter.least_runtime import requirements
 from converter.measurements import Measurement
@@ -54,6 +54,7 @@ __all__ = [
     "judged",
     "lone_package",
     "measured",
+    "vocabulary_files",
 ]
 
 _GOLDEN_PATH = "golden.json"
@@ -110,6 +111,23 @@ def golden_file(recipe: Recipe, sets: Datasets, reference: Path, package: Path) 
     return Golden(file=file_entry(package, _GOLDEN_PATH, FileRole.GOLDEN), vectors=len(vectors))
 
 
+def vocabulary_files(recipe: Recipe, package: Path) -> tuple[File, ...]:
+    """Copy the vocabularies that tokenizers need into a package.
+
+    Raises:
+        DataError: One is not the file any more that the recipe was read with.
+    """
+    files = []
+    for digest, path in sorted(recipe.vocabularies.items()):
+        place = f"assets/vocabulary-{digest[:16]}.txt"
+        (package / place).parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, package / place)
+        files.append(file_entry(package, place, FileRole.VOCABULARY))
+        if files[-1].sha256 != digest:
+            raise DataError(f"{path} was changed while it was being used; convert again")
+    return tuple(files)
+
+
 def add_variant(made: Made, package: Path) -> Variant:
     """Copy a variant's files into a package; nothing is known of its worth yet."""
     folder = package / "variants" / made.planned.id
@@ -138,6 +156,7 @@ def draft_release(
     variants: Iterable[Variant],
     golden: Golden,
     *,
+    assets: tuple[File, ...],
     source_sha256: str,
     created: datetime,
     toolchain: tuple[tuple[str, str], ...],
@@ -158,6 +177,7 @@ def draft_release(
         golden=golden,
         variants=tuple(variants),
         toolchain=toolchain,
+        assets=assets,
     )
 
 

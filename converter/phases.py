@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from converter.assembly import Made, add_variant, draft_release, golden_file, judged, lone_package, measured
+from converter.assembly import (
+    Made,
+    add_variant,
+    draft_release,
+    golden_file,
+    judged,
+    lone_package,
+    measured,
+    vocabulary_files,
+)
 from converter.caching.keys import Inputs
 from converter.caching.results import Results
 from converter.caching.store import ResultStore
@@ -104,6 +113,7 @@ class Phases:
             self._recipe,
             [add_variant(item, self._draft) for item in made],
             golden,
+            assets=vocabulary_files(self._recipe, self._draft),
             source_sha256=self._source_sha256(made),
             created=self._order.created,
             toolchain=self._order.toolchain,
@@ -170,7 +180,9 @@ class Phases:
         variants = ranked(variant for variant in release.variants if variant.id in asked)
         for variant in variants:
             shutil.copytree(self._draft / "variants" / variant.id, package / "variants" / variant.id)
-        shutil.copyfile(self._draft / release.golden.file.path, package / release.golden.file.path)
+        for file in (release.golden.file, *release.assets):
+            (package / file.path).parent.mkdir(exist_ok=True)
+            shutil.copyfile(self._draft / file.path, package / file.path)
         return replace(release, variants=variants)
 
     def _asking_step(self) -> Step:

@@ -48,7 +48,7 @@ from ota_contract.preprocessing_steps import (
 )
 from ota_contract.tensors import Datatype, Tensor
 
-__all__ = ["VOCABULARY", "VOCABULARY_PATH", "photo", "raw_values", "write_raw_package"]
+__all__ = ["VOCABULARY", "VOCABULARY_PATH", "photo", "raw_model", "raw_values", "write_raw_package"]
 
 VOCABULARY = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\nworld\n##s\n!\nnaive\n"
 VOCABULARY_PATH = "assets/vocabulary.txt"
@@ -75,7 +75,7 @@ def write_raw_package(
 ) -> Release:
     """Write a complete package; with `flipped`, its golden tensors are of images in another colour order."""
     folder.mkdir(parents=True)
-    model = _write(folder, "variants/onnx-fp32/model.onnx", _model(), FileRole.MODEL)
+    model = _write(folder, "variants/onnx-fp32/model.onnx", raw_model(), FileRole.MODEL)
     vocabulary = _write(folder, VOCABULARY_PATH, VOCABULARY, FileRole.VOCABULARY)
     release = _release(model, vocabulary, version, counter)
     golden = _write(folder, "golden.json", _golden(folder, release, flipped=flipped), FileRole.GOLDEN)
@@ -185,7 +185,7 @@ def _golden(folder: Path, release: Release, *, flipped: bool) -> bytes:
     return dump_golden(tuple(vectors))
 
 
-def _model() -> bytes:
+def raw_model() -> bytes:
     """scores: the photograph's mean red over 255, the mean of ids, of the mask, and of the sound."""
     nodes = [
         helper.make_node("Slice", ["photo", "zero", "one", "last"], ["red"]),

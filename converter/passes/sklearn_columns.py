@@ -30,7 +30,7 @@ from sklearn.preprocessing import (
 from converter.onnx_ml.rewriting import TREES
 from converter.passes.onnx_graphs import attribute_of
 
-__all__ = ["column_sources", "with_raw_thresholds"]
+__all__ = ["column_sources", "raw_thresholds", "with_raw_thresholds"]
 
 _MONOTONE = (MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler)
 _FARTHEST = np.float32(1e30)
@@ -83,14 +83,14 @@ def with_raw_thresholds(model: Any, front: Any, sources: NDArray[np.int64], colu
         features = np.asarray(attribute_of(node, "nodes_featureids"), np.int64)
         values = np.asarray(attribute_of(node, "nodes_values"), np.float32)
         inner = np.array([mode != b"LEAF" for mode in attribute_of(node, "nodes_modes")])
-        values[inner] = _raw_thresholds(front, sources, columns, features[inner], values[inner])
+        values[inner] = raw_thresholds(front, sources, columns, features[inner], values[inner])
         _replace(node, "nodes_featureids", [int(item) for item in sources[features]])
         _replace(node, "nodes_values", values.tolist())
     taken.type.tensor_type.shape.dim[1].dim_value = columns
     return True
 
 
-def _raw_thresholds(
+def raw_thresholds(
     front: Any,  # noqa: ANN401
     sources: NDArray[np.int64],
     columns: int,

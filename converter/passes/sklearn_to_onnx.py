@@ -12,13 +12,16 @@ import skl2onnx
 from skl2onnx.common import tree_ensemble
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import is_classifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
 
 from converter.errors import PassError, Reason, RouteError
 from converter.jobs import Job
 from converter.passes.onnx_delivery import deliver
 from converter.passes.onnx_graphs import all_nodes, all_tensors
 from converter.passes.onnx_signature import matched
+from converter.passes.onnx_source import opset_of
 from converter.passes.sklearn_columns import column_sources, with_raw_thresholds
 from converter.passes.sklearn_model import final_step, open_sklearn, scores_raw
 from converter.recipe import Recipe, shown_path
@@ -27,6 +30,8 @@ __all__ = ["exported", "run"]
 
 _INPUT = "columns"
 _LINE = 200
+_REWRITTEN = 13
+"""The oldest opset that operators of `ai.onnx.ml` are written out in."""
 _ML = 3
 """Of `ai.onnx.ml`: what every ONNX Runtime of the last years reads."""
 
@@ -50,6 +55,8 @@ def exported(estimator: Any, opset: int) -> Any:  # noqa: ANN401 - scikit-learn 
         model = _trees_alone(estimator, opset)
     if model is None:
         model = _converted(estimator, estimator.n_features_in_, opset)
+    if opset_of(model) < _REWRITTEN:  # skl2onnx names the oldest that has what it used
+        model = onnx.version_converter.convert_version(model, _REWRITTEN)
     if is_classifier(estimator):
         del model.graph.output[0]  # the class, which is that of the greatest score
     for item in model.graph.output:
@@ -72,7 +79,11 @@ def _converted(estimator: Any, columns: int, opset: int) -> Any:  # noqa: ANN401
     last = final_step(estimator)
     options: dict[str, object] = {}
     if is_classifier(last):
-        options = {"raw_scores": True} if scores_raw(last) else {"zipmap": False}
+        options = {"raw_scores": True} if scores_raw(last) else {}
+        if not isinstance(last, LinearSVC):  # which skl2onnx gives none
+            options["zipmap"] = False
+    if isinstance(last, VotingClassifier):
+        last.flatten_transform = False  # skl2onnx wants it so; of `transform` alone
     original = tree_ensemble.add_node
     tree_ensemble.add_node = _exact(original)
     try:

@@ -57,6 +57,7 @@ def scatter_chart(
     y_name: str,
     x_text: Callable[[float], str],
     lines: Sequence[tuple[str, float]] = (),
+    up: bool = True,
 ) -> Markup:
     """Quality (up) against size or latency (right), with intervals and the front drawn.
 
@@ -66,6 +67,7 @@ def scatter_chart(
         y_name: What the quality is.
         x_text: Prices as the axis names them.
         lines: Qualities to draw a line at, by name, such as the source's and the budget's.
+        up: Whether more of the quality is better.
     """
     if not points:
         return _svg(
@@ -74,7 +76,7 @@ def scatter_chart(
     x = scale_of((point.x for point in points), start=_LEFT, end=_WIDTH - _RIGHT, may_be_logarithmic=True)
     heights = [value for point in points for value in (point.low, point.high)] + [value for _, value in lines]
     y = scale_of(heights, start=_HEIGHT - _BOTTOM, end=_TOP)
-    parts = [*_frame(x, y, x_name, y_name, x_text), *_lines(lines, y), _front(points, x, y)]
+    parts = [*_frame(x, y, x_name, y_name, x_text), *_lines(lines, y), _front(points, x, y, up=up)]
     parts += [_mark(point, x, y) for point in points]
     parts += _labels(points, x, y)
     return _svg(_WIDTH, _HEIGHT, parts, f"{y_name} against {x_name}")
@@ -170,17 +172,16 @@ def _lines(lines: Sequence[tuple[str, float]], y: Scale) -> Iterable[Markup]:
         yield _text(_LEFT + 5, y(value) - 5, name, "tick")
 
 
-def _front(points: Sequence[Point], x: Scale, y: Scale) -> Markup:
+def _front(points: Sequence[Point], x: Scale, y: Scale, *, up: bool) -> Markup:
     """The line below which nothing is worth having: steps over the points no other one beats."""
     corners: list[tuple[float, float]] = []
-    best = float("-inf")
-    for point in sorted((p for p in points if not p.dropped), key=lambda p: (p.x, -p.y)):
-        if point.y <= best:
+    sign = 1 if up else -1
+    for point in sorted((p for p in points if not p.dropped), key=lambda p: (p.x, -sign * p.y)):
+        if corners and sign * point.y <= sign * corners[-1][1]:
             continue
         if corners:
-            corners.append((point.x, best))
+            corners.append((point.x, corners[-1][1]))
         corners.append((point.x, point.y))
-        best = point.y
     if len(corners) < 2:  # noqa: PLR2004 - a line has two ends
         return Markup("")
     places = " ".join(f"{_n(x(a))},{_n(y(b))}" for a, b in corners)

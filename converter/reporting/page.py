@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from converter.reporting.charts import Bar, Point, bar_chart, confusion_chart, scatter_chart
-from converter.reporting.view import passed_ways, rows, source_value, source_view, verdict_view
+from converter.reporting.view import metric_of, passed_ways, rows, source_value, source_view, verdict_view
 from converter.reporting.words import bytes_text, duration_text, share_text
 from ota_contract.manifest import MILLION, Release, Variant, VerificationStatus
 
@@ -34,6 +34,7 @@ def render_page(release: Release, document: Mapping[str, Any]) -> bytes:
         _shared(release, document),
         host=document["host"],
         ways=passed_ways(release),
+        better="Up" if metric_of(document).higher_is_better else "Down",
         by_size=_by_size(release, document),
         by_latency=_by_latency(release, document),
         sensitivity=list(_sensitivity(document)),
@@ -76,7 +77,7 @@ def _shared(release: Release, document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": str(release.name),
         "version": release.version,
-        "metric_name": document["goal"]["metric"].replace("_", " "),
+        "metric_name": metric_of(document).value.replace("_", " "),
         "source": source_view(document),
         "verdict": verdict_view(release, document),
         "certification": document.get("certification", ()),
@@ -91,9 +92,14 @@ def _by_size(release: Release, document: Mapping[str, Any]) -> str:
         for variant in release.variants
         if (point := _point(variant, variant.metrics.size_bytes, bytes_text))
     ]
-    points += [_tried(trial, item, trial["size_bytes"]) for item, trial in _dropped(document)]
+    points += [_tried(trial, item, trial["size_bytes"], document) for item, trial in _dropped(document)]
     return scatter_chart(
-        points, x_name="size", y_name=document["goal"]["metric"], x_text=bytes_text, lines=_lines(document)
+        points,
+        x_name="size",
+        y_name=metric_of(document).value,
+        x_text=bytes_text,
+        lines=_lines(document),
+        up=metric_of(document).higher_is_better,
     )
 
 
@@ -101,11 +107,14 @@ def _by_latency(release: Release, document: Mapping[str, Any]) -> str:
     timed = [(item, item.metrics.latency) for item in release.variants if item.metrics.latency is not None]
     points = [point for item, latency in timed if (point := _point(item, latency.p50_us, duration_text))]
     points += [
-        _tried(trial, item, trial["p50_us"]) for item, trial in _dropped(document) if trial.get("p50_us")
+        _tried(trial, item, trial["p50_us"], document)
+        for item, trial in _dropped(document)
+        if trial.get("p50_us")
     ]
     return scatter_chart(
-        points, x_name="latency", y_name=document["goal"]["metric"], x_text=duration_text,
+        points, x_name="latency", y_name=metric_of(document).value, x_text=duration_text,
         lines=_lines(document),
+        up=metric_of(document).higher_is_better,
     )  # fmt: skip
 
 
@@ -133,23 +142,30 @@ def _dropped(document: Mapping[str, Any]) -> Iterable[tuple[Mapping[str, Any], M
                 yield item, trial
 
 
-def _tried(trial: Mapping[str, Any], search: Mapping[str, Any], price: float) -> Point:
-    source = trial["source"]
+def _tried(
+    trial: Mapping[str, Any], search: Mapping[str, Any], price: float, document: Mapping[str, Any]
+) -> Point:
+    value, low, high = (_after(document, trial[key]) for key in ("drop", "high", "low"))
     return Point(
         name=trial["id"],
         x=price,
-        y=source - trial["drop"],
-        low=source - trial["high"],
-        high=source - trial["low"],
+        y=value,
+        low=min(low, high),
+        high=max(low, high),
         kind=search["runtime"],
         dropped=True,
         title=f"{trial['id']}: {trial['why']}",
     )
 
 
-def _lines(document: Mapping[str, Any]) -> list[tuple[str, float]]:
+def _after(document: Mapping[str, Any], drop: float) -> float:
+    """The metric of what loses this much of it."""
     source = source_value(document)
-    return [("source", source), ("budget", source - document["goal"]["max_drop"])]
+    return source - drop if metric_of(document).higher_is_better else source + drop
+
+
+def _lines(document: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [("source", source_value(document)), ("budget", _after(document, document["goal"]["max_drop"]))]
 
 
 def _sensitivity(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

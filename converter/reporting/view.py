@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converter.proof.metrics import Metric
 from converter.reporting.words import bytes_text, duration_text, share_text
 from ota_contract.manifest import MILLION, Quality, Release, Runtime, Variant, VerificationStatus
 
-__all__ = ["Row", "passed_ways", "rows", "source_view", "verdict_view"]
+__all__ = ["Row", "metric_of", "passed_ways", "rows", "source_view", "verdict_view"]
 
 _NONE = "–"
 
@@ -31,13 +32,16 @@ class Row:
     status: str
     how: str
     needs: str
-    notes: tuple[str, ...]
 
 
 def rows(release: Release, document: Mapping[str, Any]) -> tuple[Row, ...]:
     """Every variant of the package, in order of preference."""
-    source = source_value(document)
-    return tuple(_row(variant, release.variants, source) for variant in release.variants)
+    return tuple(_row(variant, release.variants, document) for variant in release.variants)
+
+
+def metric_of(document: Mapping[str, Any]) -> Metric:
+    """What the variants were judged by."""
+    return Metric(document["goal"]["metric"])
 
 
 def source_value(document: Mapping[str, Any]) -> float:
@@ -91,7 +95,7 @@ def _runtimes(variants: Sequence[Variant]) -> tuple[Runtime, ...]:
     return tuple(dict.fromkeys(variant.runtime for variant in variants))
 
 
-def _row(variant: Variant, every: Sequence[Variant], source: float) -> Row:
+def _row(variant: Variant, every: Sequence[Variant], document: Mapping[str, Any]) -> Row:
     metrics = variant.metrics
     quality, latency = metrics.quality, metrics.latency
     largest = max(item.metrics.size_bytes for item in every if item.runtime is variant.runtime)
@@ -102,15 +106,19 @@ def _row(variant: Variant, every: Sequence[Variant], source: float) -> Row:
         size=bytes_text(metrics.size_bytes),
         share=f"{metrics.size_bytes / largest:.0%}",
         quality=_NONE if quality is None else _with_interval(quality),
-        drop=_NONE if quality is None else f"{source - quality.value_ppm / MILLION:+.4f}",
+        drop=_NONE if quality is None else _drop(quality, document),
         p50=_NONE if latency is None else duration_text(latency.p50_us),
         p99=_NONE if latency is None else duration_text(latency.p99_us),
         memory=bytes_text(memory) if memory else _NONE,
         status=variant.verification.status.value,
         how=variant.verification.how,
         needs=_needs(variant),
-        notes=(),
     )
+
+
+def _drop(quality: Quality, document: Mapping[str, Any]) -> str:
+    lost = metric_of(document).drop(source_value(document), quality.value_ppm / MILLION)
+    return f"{lost:+.4f}"
 
 
 def _with_interval(quality: Quality) -> str:

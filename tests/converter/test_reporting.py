@@ -41,10 +41,20 @@ def release() -> Release:
     passed = replace(variant.verification, status=VerificationStatus.PASSED, how="30 samples in a runtime")
     failed = replace(variant.verification, status=VerificationStatus.FAILED, how="accuracy drops by 0.05")
     small = replace(
-        variant, id="onnx-int8", rank=0, verification=passed, metrics=_metrics(54_000, 981_000, p50_us=24)
+        variant,
+        id="onnx-int8",
+        precision="int8",
+        rank=0,
+        verification=passed,
+        metrics=_metrics(54_000, 981_000, p50_us=24),
     )
     large = replace(
-        variant, id="onnx-fp32", rank=1, verification=passed, metrics=_metrics(192_000, 985_000, p50_us=19)
+        variant,
+        id="onnx-fp32",
+        precision="fp32",
+        rank=1,
+        verification=passed,
+        metrics=_metrics(192_000, 985_000, p50_us=19),
     )
     bad = replace(
         variant, id="onnx-int4", rank=2, verification=failed, metrics=_metrics(30_000, 930_000, p50_us=40)
@@ -151,7 +161,7 @@ def test_what_search_and_sensitivity_found_is_drawn(release: Release) -> None:
     ]
     trial = {
         "id": "onnx-int4-weights", "rules": [{"op": "Gemm"}], "size_bytes": 30_000, "drop": 0.03, "low": 0.01,
-        "high": 0.05, "p50_us": 40, "source": 0.985, "outcome": "dropped", "why": "drops 0.0300",
+        "high": 0.05, "p50_us": 40, "outcome": "dropped", "why": "drops 0.0300",
     }  # fmt: skip
     chosen = {**trial, "id": "onnx-int8", "outcome": "chosen", "why": "smallest that keeps to the budget"}
     content = document(

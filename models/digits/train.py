@@ -163,7 +163,7 @@ def write(out: Path, model: keras.Model, splits: Mapping[str, Split]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "digits.keras"
     model.save(path)
-    path.write_bytes(_canonical(path.read_bytes()))
+    path.write_bytes(canonical(path.read_bytes()))
     for name in SPLITS:
         images, labels = splits[name]
         # Nobody labels what a device sees, and `ferry-device run --feed` takes the file as it is.
@@ -171,7 +171,7 @@ def write(out: Path, model: keras.Model, splits: Mapping[str, Split]) -> None:
         np.savez(out / f"{name}.npz", **arrays)
 
 
-def _canonical(archive: bytes) -> bytes:
+def canonical(archive: bytes) -> bytes:
     """The same .keras file without the time and the memory addresses: equal models are equal bytes."""
     rewritten = io.BytesIO()
     with (

@@ -246,6 +246,7 @@ class Phases:
         return Findings(
             comparison=self.evidence.compare(self._out(step_id)) if "max_abs" in facts else None,
             max_abs=facts.get("max_abs", {}),
+            placement=facts.get("placement", {}),
             scale=facts.get("scale", {}),
             golden_max_abs=facts.get("golden_max_abs", {}),
             batch_max_abs=facts.get("batch_max_abs", 0.0),

@@ -112,7 +112,7 @@ _TFLITE = (
         precision=Precision.INT4_WEIGHTS,
         module=_TFLITE_MODULE,
         takes=_TFLITE_TAKES,
-        reason="blocks in matrices, channels in convolutions, read as stored: unpacked at each run they are slow",
+        reason="blocks in matrices, channels in convolutions, read as they are: unpacking takes longer",
     ),
 )
 

@@ -12,10 +12,14 @@ __all__ = ["KNOWN_RUNTIMES", "installed_runtimes", "machine_arch", "machine_os",
 _DISTRIBUTIONS = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "coreml": "coremltools"}
 KNOWN_RUNTIMES = frozenset(_DISTRIBUTIONS)
 _RUNS_ON = {"coreml": "darwin"}
+_PART_OF_SYSTEM = frozenset({"coreml"})
 
 
 def installed_runtimes(allowed: Iterable[str] | None = None) -> dict[str, str]:
-    """Runtimes by name with the version installed here; `allowed` narrows them."""
+    """Runtimes by name with the version installed here; `allowed` narrows them.
+
+    Core ML is part of macOS, and its version is the system's; coremltools only opens the door to it.
+    """
     found: dict[str, str] = {}
     for name, distribution in _DISTRIBUTIONS.items():
         if allowed is not None and name not in allowed:
@@ -23,9 +27,10 @@ def installed_runtimes(allowed: Iterable[str] | None = None) -> dict[str, str]:
         if _RUNS_ON.get(name, machine_os()) != machine_os():
             continue
         try:
-            found[name] = metadata.version(distribution)
+            version = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             continue
+        found[name] = platform.mac_ver()[0] if name in _PART_OF_SYSTEM else version
     return found
 
 

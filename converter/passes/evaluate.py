@@ -18,6 +18,7 @@ from converter.errors import UnsupportedOperationError
 from converter.host import runs_here
 from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, read_answers, write_answers
+from converter.passes.placement import placement
 from converter.passes.prepared import prepared
 from converter.recipe import Recipe
 from converter.variants import Precision
@@ -68,6 +69,7 @@ def _examine(job: Job, recipe: Recipe, release: Release, variant: Variant) -> di
         "golden_max_abs": golden_max_abs,
         "batch_max_abs": _batch_difference(model, release, variant, recipe, sets.evaluation, outputs),
         "accelerator": model.accelerator,
+        "placement": placement(variant.runtime, package / variant.model_file.path, job.folder / "placed"),
     }
     return {**facts, "failure": _golden_failure(model, release, variant, package, golden_max_abs, scale)}
 

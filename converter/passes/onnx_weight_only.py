@@ -55,7 +55,7 @@ def packed_blocks(weight: AnyArray, *, bits: int, block_size: int) -> tuple[AnyA
     """A matrix [inputs, outputs] as MatMulNBits takes it.
 
     Returns:
-        UINT8 [outputs, blocks, bytes], the lower half of a byte first; and FP32 scales [outputs × blocks].
+        UINT8 [outputs, blocks, bytes], the lower half of a byte first; and FP32 scales [outputs, blocks].
         A weight is (stored − 2^(bits−1)) × scale.
     """
     inputs, outputs = weight.shape
@@ -71,7 +71,7 @@ def packed_blocks(weight: AnyArray, *, bits: int, block_size: int) -> tuple[AnyA
     codes = np.clip(np.rint(grouped / safe) + middle, 0, 2 * middle - 1).astype(np.uint8)
     if bits < _BYTE:
         codes = codes[..., 0::2] | codes[..., 1::2] << bits
-    return codes, scales.reshape(-1).astype(np.float32)
+    return codes, scales[..., 0].astype(np.float32)
 
 
 def _packed_product(model: Any, node: Any, weight: AnyArray, *, bits: int, block_size: int) -> Any:  # noqa: ANN401

@@ -49,6 +49,13 @@ def test_what_is_left_out_is_read_from_the_machine(tmp_path: Path) -> None:
     assert config.threads == 1
 
 
+def test_core_ml_is_as_old_as_the_system_it_is_part_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as coremltools, which reads the same files on every macOS."""
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
+    assert installed_runtimes(["coreml"]) == {"coreml": "15.1"}
+
+
 def test_urls_default_to_places_below_the_server(tmp_path: Path) -> None:
     config = read(tmp_path, BASE.replace("example.com", "example.com/"))
     assert config.server == "https://ferry.example.com"

@@ -73,17 +73,9 @@ PASSES: tuple[Pass, ...] = (
         source=SAVEDMODEL,
         target=_ONNX,
         needs=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+        # From here to Core ML too: coremltools' TensorFlow frontend fails on the loop over cells.
         reason="the exporter at the source; it makes ONNX's own LSTM of a loop over cells",
         params={"opset": 15},
-    ),
-    Pass(
-        id="savedmodel_to_coreml",
-        source=SAVEDMODEL,
-        target=_COREML,
-        needs=("tensorflow", "coremltools"),
-        reason="coremltools' TensorFlow frontend, from the traced signature: it reads no folder rightly",
-        params={"minimum_deployment_target": "iOS16"},
-        hides=("torch",),
     ),
     Pass(
         id="onnx_to_onnx",

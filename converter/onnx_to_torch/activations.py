@@ -21,9 +21,11 @@ def _simple(make: Callable[[torch.Tensor], torch.Tensor]) -> Convert:
     return convert
 
 
-def _exponential(x: torch.Tensor, alpha: float) -> torch.Tensor:
+def _exponential(x: torch.Tensor, alpha: float, steepness: float = 1.0) -> torch.Tensor:
     """The exponential linear unit; exp is taken of nothing positive, which might overflow."""
-    return torch.relu(x) + (torch.exp(torch.clamp(x, max=0.0)) - 1.0) * alpha
+    below = torch.clamp(x, max=0.0)
+    below = below if steepness == 1 else below * steepness
+    return torch.relu(x) + (torch.exp(below) - 1.0) * alpha
 
 
 def _elu(node: Node) -> torch.Tensor:
@@ -32,12 +34,13 @@ def _elu(node: Node) -> torch.Tensor:
 
 def _selu(node: Node) -> torch.Tensor:
     alpha, gamma = node.attr("alpha", _SELU_ALPHA), node.attr("gamma", _SELU_GAMMA)
-    return _exponential(node.tensor(0), alpha) * gamma
+    made: torch.Tensor = _exponential(node.tensor(0), alpha) * gamma
+    return made
 
 
 def _celu(node: Node) -> torch.Tensor:
     x, alpha = node.tensor(0), node.attr("alpha", 1.0)
-    return torch.relu(x) + (torch.exp(torch.clamp(x, max=0.0) / alpha) - 1.0) * alpha
+    return _exponential(x, alpha, 1 / alpha)
 
 
 def _leaky(node: Node) -> torch.Tensor:
@@ -77,7 +80,8 @@ def _thresholded(node: Node) -> torch.Tensor:
 def _shrink(node: Node) -> torch.Tensor:
     x, bias, bound = node.tensor(0), node.attr("bias", 0.0), node.attr("lambd", 0.5)
     above, below = torch.gt(x, bound).to(x.dtype), torch.lt(x, -bound).to(x.dtype)
-    return above * (x - bias) + below * (x + bias)
+    made: torch.Tensor = above * (x - bias) + below * (x + bias)
+    return made
 
 
 def _softmax(node: Node) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+import numpy as np
 import torch
 from onnx import TensorProto
 
@@ -53,7 +54,6 @@ def _div(node: Node) -> torch.Tensor:
 def _mod(node: Node) -> torch.Tensor:
     left, right = node.tensor(0), node.tensor(1)
     if not node.attr("fmod", 0):
-        # By hand: of whole numbers, LiteRT's FLOOR_MOD and PyTorch's remainder agree on fewer types.
         return torch.remainder(left, right)
     return torch.fmod(left, right)
 
@@ -61,11 +61,13 @@ def _mod(node: Node) -> torch.Tensor:
 def _pow(node: Node) -> torch.Tensor:
     base, exponent = node.tensor(0), node.tensor(1)
     if not is_float(base):
-        node.refuse("a base of whole numbers")
+        if is_float(exponent):  # single floats would not hold every answer
+            node.refuse("a base of whole numbers to a power of floats")
+        return torch.pow(base, exponent)
     if node.known(1) and node.constant(1, "exponent").size == 1:
         power = float(node.constant(1, "exponent").reshape(()))
         if power == 2 and exponent.ndim <= base.ndim:  # noqa: PLR2004 - a square
-            return (base * base).expand(torch.broadcast_shapes(base.shape, exponent.shape))
+            return (base * base).expand(np.broadcast_shapes(tuple(base.shape), tuple(exponent.shape)))
     return torch.pow(base, exponent.to(torch.float32))
 
 
@@ -85,16 +87,14 @@ def _compared(make: _Binary) -> Convert:
 
 def _clip(node: Node) -> torch.Tensor:
     x = node.tensor(0)
-    bounds = [_bound(node, index, x) if node.has(index) else None for index in (1, 2)]
-    if not any(isinstance(bound, torch.Tensor) for bound in bounds):
-        low, high = bounds
+    low, high = (_bound(node, index, x) if node.has(index) else None for index in (1, 2))
+    if not isinstance(low, torch.Tensor) and not isinstance(high, torch.Tensor):
         if low is not None and high is not None and low > high:  # then every answer is the upper bound
             low = high
         return x if low is None and high is None else torch.clamp(x, low, high)
-    for bound, make in zip(bounds, (torch.maximum, torch.minimum), strict=True):
-        if bound is not None:
-            x = make(x, bound if isinstance(bound, torch.Tensor) else torch.full_like(x, bound))
-    return x
+    if low is not None:
+        x = torch.maximum(x, torch.as_tensor(low, dtype=x.dtype))
+    return x if high is None else torch.minimum(x, torch.as_tensor(high, dtype=x.dtype))
 
 
 def _bound(node: Node, index: int, x: torch.Tensor) -> float | torch.Tensor | None:
@@ -126,10 +126,6 @@ def _to(node: Node, wanted: int) -> torch.Tensor:
     if wanted in RANGES and (is_float(x) or is_bool(x)):  # out of range is undefined in ONNX, too
         return x.to(torch.int32)
     return node.refuse(f"to {type_name(wanted)}")
-
-
-def _sign(x: torch.Tensor) -> torch.Tensor:
-    return torch.sign(x)
 
 
 def _is_inf(node: Node) -> torch.Tensor:
@@ -181,6 +177,6 @@ OPERATORS: dict[str, Convert] = {
     "Acos": _unary(torch.acos), "Atan": _unary(torch.atan), "Sinh": _unary(_sinh), "Cosh": _unary(_cosh),
     "Asinh": _unary(_asinh), "Acosh": _unary(_acosh), "Atanh": _unary(_atanh), "Erf": _unary(torch.erf),
     "Floor": _unary(torch.floor), "Ceil": _unary(torch.ceil), "Round": _unary(torch.round),
-    "Sign": _unary(_sign), "Clip": _clip, "Cast": _cast, "CastLike": _cast_like,
+    "Sign": _unary(torch.sign), "Clip": _clip, "Cast": _cast, "CastLike": _cast_like,
     "IsNaN": _unary(lambda x: torch.ne(x, x)), "IsInf": _is_inf, "Identity": _identity,
 }  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from onnx import TensorProto, numpy_helper
 
+from converter.errors import OperatorRefusedError
+from converter.onnx_importing.node import type_name
 from converter.onnx_importing.walking import Importer, check_inputs
 from converter.onnx_to_torch.node import Node, Value, as_tensor, is_float
 from converter.onnx_to_torch.table import OPERATORS
@@ -19,8 +21,7 @@ _MOST_AXES = 6
 _BOUNDARY = {
     TensorProto.FLOAT: torch.float32, TensorProto.DOUBLE: torch.float64, TensorProto.FLOAT16: torch.float16,
     TensorProto.BOOL: torch.bool, TensorProto.INT8: torch.int8, TensorProto.UINT8: torch.uint8,
-    TensorProto.INT16: torch.int16, TensorProto.UINT16: torch.int32, TensorProto.INT32: torch.int32,
-    TensorProto.INT64: torch.int64,
+    TensorProto.INT16: torch.int16, TensorProto.INT32: torch.int32, TensorProto.INT64: torch.int64,
 }  # fmt: skip
 """Types of inputs and outputs; inside there are float32, int32 and bool."""
 
@@ -75,6 +76,12 @@ def module_of(model: Any) -> GraphModule:  # noqa: ANN401
     """
     _importer({}).check_supported(model)
     check_inputs(model.graph, Node.target)
+    for item in (*model.graph.input, *model.graph.output):
+        elem_type = item.type.tensor_type.elem_type
+        if elem_type not in _BOUNDARY:
+            raise OperatorRefusedError(
+                f"cannot convert to {Node.target}: {item.name} is of type {type_name(elem_type)}"
+            )
     module = GraphModule(model.graph)
     with torch.no_grad():
         module(*module.example())

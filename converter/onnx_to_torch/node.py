@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import TensorProto
 
 from converter.onnx_importing import node as shared
-from converter.onnx_importing.node import Value, dims, is_known
+from converter.onnx_importing.node import FLOATS, Value, dims, is_known
 
-__all__ = ["Convert", "Node", "Value", "as_tensor", "dims", "is_bool", "is_float"]
+__all__ = ["Convert", "Node", "Value", "as_tensor", "computed_as", "dims", "is_bool", "is_float"]
 
 _INT32 = np.iinfo(np.int32)
 
@@ -62,6 +63,13 @@ def as_tensor(value: Any) -> torch.Tensor:  # noqa: ANN401 - an array, or a valu
     elif array.dtype.kind != "b":
         raise OverflowError(f"a constant of type {array.dtype}")
     return torch.from_numpy(np.array(array))  # a copy: weights read from a file may not be written to
+
+
+def computed_as(elem_type: int) -> torch.dtype:
+    """What values of a type of ONNX are computed in."""
+    if elem_type in FLOATS:
+        return torch.float32
+    return torch.bool if elem_type == TensorProto.BOOL else torch.int32
 
 
 def is_float(value: Value) -> bool:

@@ -16,7 +16,7 @@ from converter.onnx_importing.shapes import (
     squeezed,
     unsqueezed,
 )
-from converter.onnx_to_torch.node import Convert, Node, as_tensor, is_bool
+from converter.onnx_to_torch.node import Convert, Node, as_tensor, computed_as, is_bool
 
 __all__ = ["OPERATORS", "picked"]
 
@@ -44,7 +44,7 @@ def _transpose(node: Node) -> torch.Tensor:
 
 def _expand(node: Node) -> torch.Tensor:
     x = node.tensor(0)
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(node.integers(1, "lengths"))))
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(node.integers(1, "lengths"))))
 
 
 def _tile(node: Node) -> torch.Tensor:
@@ -126,9 +126,15 @@ def _triangle(node: Node) -> torch.Tensor:
     return torch.where(as_tensor(mask), x, torch.zeros([], dtype=x.dtype))
 
 
+def _eye_like(node: Node) -> torch.Tensor:
+    rows, columns = node.shape(0)
+    return as_tensor(np.eye(rows, columns, node.attr("k", 0))).to(computed_as(node.stated[0].elem_type))
+
+
 OPERATORS: dict[str, Convert] = {
     "Reshape": _shaped(reshaped), "Flatten": _shaped(flattened), "Squeeze": _shaped(squeezed),
     "Unsqueeze": _shaped(unsqueezed), "Transpose": _transpose, "Expand": _expand, "Tile": _tile,
     "Concat": _concat, "Split": _split, "Pad": _pad, "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth, "ConstantOfShape": _filled, "Trilu": _triangle,
+    "EyeLike": _eye_like,
 }  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from converter.onnx_importing.quantization import RANGES
 from converter.onnx_importing.windows import (
     PoolWindow,
     Window,
@@ -54,7 +55,10 @@ def _conv(node: Node) -> torch.Tensor:
         x, even = _filled(x, window.pads, 0.0), [0] * len(window.pads)
     bias = node.tensor(2) if node.has(2) else None
     make = _CONVOLUTIONS[len(even) - 1]
-    return make(x, weight, bias, window.strides, even, window.dilations, node.attr("group", 1))
+    result: torch.Tensor = make(
+        x, weight, bias, window.strides, even, window.dilations, node.attr("group", 1)
+    )
+    return result
 
 
 def _conv_transpose(node: Node) -> torch.Tensor:
@@ -83,37 +87,42 @@ def _max_pool(node: Node) -> torch.Tensor:
         node.refuse("its indices are used")
     x, window = node.tensor(0), pool_window(node)
     if not is_float(x):
-        node.refuse("whole numbers")
-    even = _even(window)
-    plane = len(window.kernel) == _PLANE and max(window.dilations) == 1
-    if (
-        plane
-        and even is not None
-        and all(2 * pad <= size for pad, size in zip(even, window.kernel, strict=True))
-    ):
+        if node.stated[0].elem_type not in RANGES:
+            node.refuse("whole numbers of more than 16 bits")
+        return _pooled_maximum(x.to(torch.float32), window).to(torch.int32)  # floats hold them exactly
+    return _pooled_maximum(x, window)
+
+
+def _pooled_maximum(x: torch.Tensor, window: PoolWindow) -> torch.Tensor:
+    even = _even(window) or window.kernel
+    if _is_plane(window) and all(2 * pad <= size for pad, size in zip(even, window.kernel, strict=True)):
         return functional.max_pool2d(x, window.kernel, window.strides, even)
     x = _filled(x, window.pads, float("-inf"))
-    if plane:
+    if _is_plane(window):
         return functional.max_pool2d(x, window.kernel, window.strides)
-    return _by_slices(x, window, torch.maximum)
+    joined: torch.Tensor = _by_slices(x, window, torch.maximum)
+    return joined
+
+
+def _is_plane(window: Window) -> bool:
+    """Whether TFLite has an operation for pooling over it."""
+    return len(window.kernel) == _PLANE and max(window.dilations) == 1
 
 
 def _average_pool(node: Node) -> torch.Tensor:
     window = pool_window(node)
-    counted = bool(node.attr("count_include_pad", 0))
-    total = _total(node.tensor(0), window)
-    counts = _counts(node.shape(0), window, counted=counted)
-    if counts.min() == counts.max():
-        return total * (1 / float(counts.min()))
-    return total * as_tensor(1 / counts)
+    mean, size = _mean(node.tensor(0), window), math.prod(window.kernel)
+    counts = _counts(node.shape(0), window, counted=bool(node.attr("count_include_pad", 0)))
+    return mean if counts.min() == size else mean * as_tensor(size / counts)
 
 
-def _total(x: torch.Tensor, window: PoolWindow) -> torch.Tensor:
-    """The sum of each window, nothing where there is padding."""
+def _mean(x: torch.Tensor, window: PoolWindow) -> torch.Tensor:
+    """The mean of each window, zeros where there is padding."""
     x = _filled(x, window.pads, 0.0)
-    if len(window.kernel) == _PLANE and max(window.dilations) == 1:
-        return functional.avg_pool2d(x, window.kernel, window.strides) * float(math.prod(window.kernel))
-    return _by_slices(x, window, torch.add)
+    if _is_plane(window):
+        return functional.avg_pool2d(x, window.kernel, window.strides)
+    total: torch.Tensor = _by_slices(x, window, torch.add)
+    return total * (1 / math.prod(window.kernel))
 
 
 def _counts(shape: Sequence[int], window: PoolWindow, *, counted: bool) -> Any:  # noqa: ANN401
@@ -143,9 +152,17 @@ def _by_slices(x: Any, window: Window, join: Callable[[Any, Any], Any]) -> Any: 
 
 
 def _lp_pool(node: Node) -> torch.Tensor:
-    x, power = torch.abs(node.tensor(0)), node.attr("p", 2)
-    total = _total(x * x if power == 2 else torch.pow(x, float(power)), pool_window(node))  # noqa: PLR2004
-    return torch.sqrt(total) if power == 2 else torch.pow(total, 1 / power)  # noqa: PLR2004
+    window, power = pool_window(node), node.attr("p", 2)
+    mean = _mean(_power(torch.abs(node.tensor(0)), power), window)
+    return _root(mean * float(math.prod(window.kernel)), power)
+
+
+def _power(x: torch.Tensor, power: int) -> torch.Tensor:
+    return x * x if power == 2 else torch.pow(x, float(power))  # noqa: PLR2004 - a square
+
+
+def _root(x: torch.Tensor, power: int) -> torch.Tensor:
+    return torch.sqrt(x) if power == 2 else torch.pow(x, 1 / power)  # noqa: PLR2004 - a square
 
 
 def _spatial_axes(x: torch.Tensor) -> list[int]:
@@ -163,8 +180,8 @@ def _global_max(node: Node) -> torch.Tensor:
 
 
 def _global_lp(node: Node) -> torch.Tensor:
-    x, power = torch.abs(node.tensor(0)), float(node.attr("p", 2))
-    return torch.pow(torch.sum(torch.pow(x, power), _spatial_axes(x), keepdim=True), 1 / power)
+    x, power = torch.abs(node.tensor(0)), node.attr("p", 2)
+    return _root(torch.sum(_power(x, power), _spatial_axes(x), keepdim=True), power)
 
 
 OPERATORS: dict[str, Convert] = {

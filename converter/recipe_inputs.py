@@ -20,6 +20,7 @@ from converter.tables import Table
 from ota_contract.documents import reader_of
 from ota_contract.errors import FormatError
 from ota_contract.preprocessing import InputSpec, Operation, Step, check_specs
+from ota_contract.preprocessing_json import step_from
 from ota_contract.preprocessing_steps import (
     MAX_VOCABULARY_BYTES,
     PARAMETERS,
@@ -27,7 +28,6 @@ from ota_contract.preprocessing_steps import (
     Decode,
     LogMel,
     WordPiece,
-    step_from,
 )
 from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
 

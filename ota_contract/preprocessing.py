@@ -14,13 +14,12 @@ from typing import Any
 
 from ota_contract.documents import Reader
 from ota_contract.errors import FormatError
+from ota_contract.preprocessing_json import step_from, step_to_json
 from ota_contract.preprocessing_steps import (
     Decode,
     Operation,
     Step,
     WordPiece,
-    step_from,
-    step_to_json,
 )
 from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
 

@@ -38,7 +38,7 @@ from ota_contract.report import (
     report_to_json,
 )
 from ota_contract.tensors import Array, Datatype
-from tests.ota_contract.release_samples import sample_release
+from tests.ota_contract.release_samples import sample_release, text_release
 
 __all__ = ["dictionary", "seeds"]
 
@@ -129,6 +129,7 @@ def _words(value: Any) -> Iterator[str]:
 def _manifests() -> Iterator[bytes]:
     release = sample_release()
     yield dump_release(release)
+    yield dump_release(text_release())
     model = release.variants[0].files[0]
     large = replace(model, length_bytes=5000, pieces=Pieces(length_bytes=4096, digests=bytes(16)))
     delta = File(path="deltas/1", length_bytes=9, sha256="5" * 64, role=FileRole.DELTA)
@@ -231,6 +232,8 @@ def _answers() -> Iterator[bytes]:
         TensorValue(name="top", datatype=Datatype.UINT8, shape=(2,), data=[1, 255]),
         TensorValue(name="sure", datatype=Datatype.BOOL, shape=(), data=[True]),
         TensorValue(name="half", datatype=Datatype.FP16, shape=(1,), data=[1]),
+        TensorValue(name="text", datatype=Datatype.BYTES, shape=(2,), data=[b"hi", b""]),
+        TensorValue(name="file", datatype=Datatype.BYTES, shape=(1,), data=[b"\xff\xd8"]),
     )
     yield dump_response(InferResponse(model_name="digits", model_version="1.0.0", outputs=outputs, id="1"))
     yield dump_request(InferRequest(inputs=outputs, id="2"))
@@ -242,6 +245,8 @@ def _vectors() -> Iterator[bytes]:
     pixels = Array(datatype=Datatype.UINT8, shape=(1, 2), data=b"\1\2")
     scores = Array(datatype=Datatype.FP32, shape=(2,), data=bytes(8))
     yield dump_golden((Vector(raw={"image": pixels}, tensors={"image": pixels}, outputs={"scores": scores}),))
+    text = Array.of_bytes((2,), [b"hi", b"\xff"])
+    yield dump_golden((Vector(raw={"text": text}, tensors={"image": pixels}, outputs={"scores": scores}),))
 
 
 def _activities() -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +28,16 @@ from ota_contract.manifest import (
 )
 from ota_contract.names import ModelName
 from ota_contract.preprocessing import InputSpec
-from ota_contract.preprocessing_steps import Affine, Reshape
+from ota_contract.preprocessing_steps import Affine, Casing, Reshape, WordPiece
 from ota_contract.tensors import Datatype, Tensor
+
+VOCABULARY = File(
+    path="assets/vocabulary.txt",
+    length_bytes=9,
+    sha256="4" * 64,
+    role=FileRole.VOCABULARY,
+)
+WORDS = WordPiece(vocabulary=VOCABULARY.sha256, casing=Casing.CASED, length=8, input_ids="ids")
 
 
 def sample_variant(variant_id: str, runtime: Runtime, *, rank: int, suffix: str) -> Variant:
@@ -108,6 +117,20 @@ def sample_release() -> Release:
         ),
         toolchain=(("ferry", "0.1.0"), ("tensorflow", "2.21.0")),
     )
+
+
+def text_release(**changes: Any) -> Release:
+    """A release whose one input is a tokenizer's."""
+    release = sample_release()
+    bound = replace(release.variants[0].inputs[0], name="ids")
+    spec = InputSpec(input="text", raw_datatype=Datatype.BYTES, raw_shape=(-1,), steps=(WORDS,))
+    values: dict[str, Any] = {
+        "inputs": (Tensor(name="ids", datatype=Datatype.INT64, shape=(-1, 8)),),
+        "preprocessing": (spec,),
+        "variants": tuple(replace(variant, inputs=(bound,)) for variant in release.variants),
+        "assets": (VOCABULARY,),
+    }
+    return replace(release, **{**values, **changes})
 
 
 def sample_json() -> dict[str, Any]:

@@ -12,18 +12,20 @@ import coremltools as ct
 import numpy as np
 import onnx
 
-from converter.errors import OperatorRefusedError, RecipeError
 from converter.jobs import Job
-from converter.onnx_ml.rewriting import plain, uses_ml
+from converter.onnx_ml.rewriting import plain_for, uses_ml
 from converter.onnx_to_mil.importing import program_of
+from converter.onnx_to_mil.node import Node
 from converter.passes.coreml_file import canonical, check_constants, input_type
+from converter.passes.fixed_shapes import fixed_shape
 from converter.passes.onnx_cleaning import folded, with_input_shapes
-from converter.recipe import InputPlan, Recipe
+from converter.recipe import InputPlan
 from converter.variants import Precision
-from ota_contract.tensors import DYNAMIC, Datatype
+from ota_contract.tensors import Datatype
 
 __all__ = ["built", "run"]
 
+_KIND = "a Core ML variant"
 _WHOLE = (Datatype.INT32, Datatype.INT64, Datatype.INT16, Datatype.INT8, Datatype.UINT16)
 
 
@@ -31,8 +33,9 @@ def run(job: Job) -> Mapping[str, Any]:
     """Write `<model>.mlpackage`; the facts describe it."""
     recipe = job.recipe()
     source = onnx.load(job.inputs["model"])
-    model = _plain(source)
-    with_input_shapes(model, {plan.tensor.name: _shape(plan, recipe) for plan in recipe.inputs})
+    model = plain_for(source, Node.target)
+    tensors = [plan.tensor for plan in recipe.inputs]
+    with_input_shapes(model, {tensor.name: fixed_shape(tensor, recipe, _KIND) for tensor in tensors})
     target = getattr(ct.target, str(job.params["minimum_deployment_target"]))
     halves_where = _undecided if uses_ml(source) else None
     single = job.params.get("precision") == Precision.FP32.value
@@ -72,14 +75,6 @@ def built(model: Any, inputs: Sequence[Any], *, target: Any, precision: Any) -> 
     )
 
 
-def _plain(model: Any) -> Any:  # noqa: ANN401
-    """The model in operators of `ai.onnx` alone."""
-    try:
-        return plain(model)
-    except OperatorRefusedError as error:
-        raise OperatorRefusedError(f"cannot convert to Core ML: {error}") from error
-
-
 def _undecided(operation: Any) -> bool:  # noqa: ANN401
     """Whether an operation may be in half floats: no tree's decision depends on it."""
     pending, seen = [operation], set[str]()
@@ -100,13 +95,3 @@ def _input(plan: InputPlan) -> Any:  # noqa: ANN401 - coremltools is untyped
         shape = tuple(1 if length < 0 else length for length in tensor.shape)
         return ct.TensorType(name=tensor.name, shape=shape, dtype=np.int32)
     return input_type(plan)
-
-
-def _shape(plan: InputPlan, recipe: Recipe) -> tuple[int, ...]:
-    shape = plan.tensor.shape
-    if DYNAMIC in shape[1:]:
-        raise RecipeError(
-            f"{recipe.shown}: a Core ML variant has fixed shapes, and {plan.tensor.name} is {list(shape)}; "
-            "give every dimension but the first a length"
-        )
-    return (1, *shape[1:]) if shape[:1] == (DYNAMIC,) else shape

@@ -17,6 +17,7 @@ from coremltools.converters.mil.mil import types
 from converter.jobs import Job
 from converter.passes.coreml_file import canonical, check_constants, input_type
 from converter.passes.keras_model import trace
+from converter.passes.keras_recurrence import written_out
 from converter.passes.tensorflow_operators import teach_coreml
 from converter.passes.tensorflow_source import open_source
 
@@ -28,7 +29,9 @@ def run(job: Job) -> Mapping[str, Any]:
     recipe = job.recipe()
     _take_small_integers()
     teach_coreml()
-    traced = trace(open_source(job, recipe), recipe, batch=1, as_float=True)
+    source = open_source(job, recipe)
+    with written_out(source):
+        traced = trace(source, recipe, batch=1, as_float=True)
     model = ct.convert(
         [traced.concrete],
         source="tensorflow",

@@ -10,6 +10,7 @@ import tensorflow as tf
 from converter.errors import RouteError
 from converter.jobs import Job
 from converter.passes.keras_model import trace
+from converter.passes.keras_recurrence import traced_for_lists
 from converter.passes.tensorflow_source import open_source
 from converter.passes.tflite_file import FILE, describe
 
@@ -22,7 +23,8 @@ _LOOP = "TensorList"
 def run(job: Job) -> Mapping[str, Any]:
     """Write `model.tflite`; the facts describe it."""
     recipe = job.recipe()
-    traced = trace(open_source(job, recipe), recipe, batch=None)
+    source = open_source(job, recipe)
+    traced = traced_for_lists(lambda batch: trace(source, recipe, batch=batch))
     # No second argument: with the Keras model there, every answer is NaN and nothing is said.
     try:
         content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([traced.concrete]).convert()

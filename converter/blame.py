@@ -21,6 +21,7 @@ _BOTH = tuple(
         r"while running (?P<op>\w+) node\. Name:'(?P<layer>[^']{0,200})'",
         rf"Node:? ?\((?P<layer>{_NAME})\) Op ?\((?P<op>\w+)\)",
         r"implementation for (?P<op>\w+)\(\d+\) node with name '(?P<layer>[^']{0,200})'",
+        r"In Node, \(\"(?P<layer>[^\"]{0,200})\", (?P<op>\w+), ",
         # onnx: shape inference and the checker
         rf"\(op_type: ?(?P<op>\w+), node name: (?P<layer>{_NAME})\)",
         rf"Bad node spec for node\. Name: (?P<layer>{_NAME}) OpType: (?P<op>\w+)",

@@ -180,12 +180,24 @@ def test_the_same_inputs_give_the_same_bytes(
     monkeypatch.setenv("PYTHONHASHSEED", "77")
     output = tmp_path / "elsewhere"
     arguments = ("--source", model / "digits.keras", "--data", model)
-    done = ferry("convert", RECIPE, "-o", output, *arguments, "--json")
+    done = ferry("convert", RECIPE, "-o", output, *arguments, "--json", "--no-cache")
     assert done.code == 0
     assert _files(output) == _files(package)
     summary = json.loads(done.out)
     assert {row["id"] for row in summary["variants"]} == {"-".join(pair) for pair in ALL_VARIANTS}
     assert "[15/15]" in done.err
+    assert "evaluate tflite-int8: 0.0 s, known" not in done.err
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_second_conversion_runs_nothing_and_gives_the_same_bytes(
+    ferry: Ferry, package: Path, model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "elsewhere"
+    done = ferry("convert", RECIPE, "-o", output, "--source", model / "digits.keras", "--data", model)
+    assert done.code == 0
+    assert _files(output) == _files(package)
+    assert [line for line in done.err.splitlines() if "known from before" not in line] == []
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

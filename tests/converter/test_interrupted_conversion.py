@@ -11,26 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.converter.processes import children_of, runs
 from tests.converter.recipes import ALL_VARIANTS, recipe_text, write_recipe
-from tests.packages import cache_environment
-
-
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    threads = listed.parent.parent.glob("*/children")
-    return [int(child) for path in threads for child in path.read_text().split()]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_conversion_leaves_nothing(
-    session: Path, model: Path, tmp_path: Path, number: signal.Signals
+    model: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     scratch, output = tmp_path / "scratch", tmp_path / "package"
     scratch.mkdir()
@@ -39,7 +26,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     recipe = write_recipe(tmp_path, recipe_text(model, variants=ALL_VARIANTS))
     process = subprocess.Popen(
         [sys.executable, "-m", "ferry_cli", "convert", str(recipe), "-o", str(output)],
-        env={**cache_environment(session), "TMPDIR": str(scratch)},
+        env={**os.environ, "FERRY_CACHE": str(tmp_path / "cache"), "TMPDIR": str(scratch)},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -47,13 +34,15 @@ def test_an_interrupted_conversion_leaves_nothing(
     deadline = time.monotonic() + 60
     while len(children) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-        children = _children(process.pid)
+        children = children_of(process.pid)
     assert len(children) == 2
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "ferry: interrupted; nothing was left half-written"
-    assert not any(map(_runs, children))
+    assert not any(map(runs, children))
     assert list(scratch.iterdir()) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["package", "recipe.toml", "scratch"]
+    left = {path.name for path in tmp_path.iterdir()} - {"cache"}
+    assert left == {"package", "recipe.toml", "scratch"}
+    assert list(tmp_path.glob("cache/making/*")) == []
     assert (output / "release.json").read_text() == "older"

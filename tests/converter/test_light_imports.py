@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import converter
+from tests.packages import RECIPE
 
 FRAMEWORKS = (
     "tensorflow",
@@ -38,13 +39,23 @@ def test_inspect_needs_no_numpy() -> None:
     assert _loaded("import converter.commands.inspect", also=("numpy",)) == "[]"
 
 
-@pytest.mark.parametrize("command", ["convert", "plan", "inspect", "delta"])
+@pytest.mark.parametrize("command", ["convert", "plan", "inspect", "delta", "cache"])
 def test_help_is_quick_and_teaches(command: str) -> None:
     code = (
         "import contextlib\nfrom ferry_cli.__main__ import main\n"
         f"with contextlib.suppress(SystemExit):\n    main(['{command}', '--help'])"
     )
     assert _loaded(code, also=("numpy",) if command != "plan" else ()) == "[]"
+
+
+def test_planning_needs_no_framework() -> None:
+    code = f"from ferry_cli.__main__ import main\nmain(['plan', {str(RECIPE)!r}])"
+    assert _loaded(code) == "[]"
+
+
+def test_an_overview_needs_nothing() -> None:
+    code = "from ferry_cli.__main__ import main\nmain(['--help'])"
+    assert _loaded(code, also=("numpy", "rich", "converter", "ota_server", "edge_runtime")) == "[]"
 
 
 def test_the_package_offers_its_api_lazily() -> None:

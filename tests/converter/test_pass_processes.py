@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from converter.errors import PassError, Reason
-from converter.jobs import Job, write_job
+from converter.jobs import Job, Point, write_job
 from converter.processes import run_job
 from converter.recipe import Limits, Overrides
+from tests.converter.processes import await_end
 from tests.packages import RECIPE
 
 MEBIBYTE = 2**20
@@ -77,6 +78,62 @@ def test_a_pass_that_eats_memory_is_ended(misbehave: Path) -> None:
     assert "at most 200 are allowed; raise limits.memory_mb" in str(error)
 
 
+HELPED = (
+    "import subprocess\nimport sys\nimport time\n"
+    'HELPER = """\nimport time\neaten = bytearray(300 * 2**20)\ntime.sleep(600)\n"""\n'
+    "def run(job):\n"
+    "    helper = subprocess.Popen([sys.executable, '-c', HELPER])\n"
+    "    (job.out / 'pid').write_text(str(helper.pid))\n"
+    "    time.sleep(600)\n"
+)
+
+
+def test_what_a_pass_starts_counts_as_its_memory(misbehave: Path) -> None:
+    """The pass itself stays small; its helper takes what the pass may not."""
+    job = _job(misbehave, "helped", HELPED)
+    error = _failure(job, Limits(timeout_s=60, memory_bytes=250 * MEBIBYTE))
+    assert error.reason is Reason.MEMORY
+    await_end([int((job.out / "pid").read_text())])
+
+
+def test_memory_the_system_refuses_is_said_so(misbehave: Path) -> None:
+    code = "def run(job):\n    bytearray(2**60)\n"
+    assert _failure(_job(misbehave, "refused", code)).reason is Reason.MEMORY
+
+
+def test_an_error_names_the_operator_and_layer(misbehave: Path) -> None:
+    code = (
+        "import numpy as np\nimport onnx\nimport onnxruntime\nfrom onnx import TensorProto, helper\n"
+        "def run(job):\n"
+        "    x = helper.make_tensor_value_info('x', TensorProto.FLOAT, [2, 3])\n"
+        "    y = helper.make_tensor_value_info('y', TensorProto.FLOAT, None)\n"
+        "    shape = helper.make_tensor('shape', TensorProto.INT64, [1], [5])\n"
+        "    node = helper.make_node('Reshape', ['x', 'shape'], ['y'], name='head/flatten')\n"
+        "    graph = helper.make_graph([node], 'g', [x], [y], [shape])\n"
+        "    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
+        "    session = onnxruntime.InferenceSession(model.SerializeToString())\n"
+        "    session.run(None, {'x': np.zeros((2, 3), np.float32)})\n"
+    )
+    error = _failure(_job(misbehave, "reshape", code))
+    assert error.fault == "op Reshape, layer head/flatten"
+    assert "reshape failed (raised): op Reshape, layer head/flatten: " in str(error)
+    assert error.log is not None
+
+
+def test_a_pass_says_how_far_it_is(misbehave: Path) -> None:
+    code = (
+        "import time\nfrom converter.passes.telling import counted\n"
+        "def run(job):\n"
+        "    for _ in counted(job, range(5), total=5, what='layers'):\n        time.sleep(0.3)\n"
+        "    return {}\n"
+    )
+    points: list[Point] = []
+    run_job(_job(misbehave, "tell", code), limits=GENEROUS, cancelled=threading.Event(), told=points.append)
+    assert points
+    assert {(point.what, point.total) for point in points} == {("layers", 5)}
+    assert [point.done for point in points] == sorted({point.done for point in points})
+
+
 def test_what_a_pass_raises_is_one_line_and_its_log_is_kept(misbehave: Path) -> None:
     code = "def run(job):\n    print('before')\n    raise ValueError('bad axis\\nand more')\n"
     error = _failure(_job(misbehave, "boom", code))
@@ -114,7 +171,7 @@ def test_a_cancelled_pass_ends_with_what_it_started(misbehave: Path) -> None:
     error = _failure(job, cancelled=cancelled)
     assert error.reason is Reason.CANCELLED
     assert error.log is None
-    _await_end(int(pid_file.read_text()))
+    await_end([int(pid_file.read_text())])
 
 
 def test_a_hidden_package_cannot_be_imported(misbehave: Path) -> None:
@@ -129,32 +186,30 @@ def test_a_hidden_package_cannot_be_imported(misbehave: Path) -> None:
 
 
 def test_a_pass_does_not_outlive_its_parent(misbehave: Path) -> None:
-    """Killed outright, the converter can clean nothing up; its children notice by themselves."""
-    job = _job(misbehave, "orphan", "import time\ndef run(job):\n    time.sleep(600)\n")
+    """Killed outright, the converter can clean nothing up; its children notice, however busy they are."""
+    code = (
+        "import ctypes\nimport subprocess\nimport sys\n"
+        "def run(job):\n"
+        "    helper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "    (job.out / 'pid').write_text(str(helper.pid))\n"
+        "    ctypes.PyDLL(None).sleep(600)\n"  # native code that holds the interpreter's lock
+    )
+    job = _job(misbehave, "orphan", code)
     write_job(job)
     parent = (
-        "import os, subprocess, sys\n"
+        "import os, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-m', 'converter.pass_process', sys.argv[1]],"
-        " stdin=subprocess.PIPE)\n"
+        " stdin=subprocess.PIPE, start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
+        "while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read()):\n    time.sleep(0.02)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{RECIPE.parents[2]}{os.pathsep}{misbehave}"}
     done = subprocess.run(
-        [sys.executable, "-c", parent, str(job.folder)], stdout=subprocess.PIPE, env=environment, check=False
+        [sys.executable, "-c", parent, str(job.folder), str(job.out / "pid")],
+        stdout=subprocess.PIPE,
+        env=environment,
+        check=False,
     )
     assert done.returncode == -signal.SIGKILL
-    _await_end(int(done.stdout))
-
-
-def _await_end(pid: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":  # ended; nobody has asked how
-            return
-        time.sleep(0.02)
-    pytest.fail(f"process {pid} still runs")
+    await_end([int(done.stdout), int((job.out / "pid").read_text())])

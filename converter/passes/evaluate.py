@@ -20,6 +20,7 @@ from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, read_answers, write_answers
 from converter.passes.placement import placement
 from converter.passes.prepared import prepared
+from converter.passes.telling import counted
 from converter.recipe import Recipe
 from converter.variants import Precision
 from converter.verification import GOLDEN_CEILING, tolerance_for
@@ -57,10 +58,10 @@ def _examine(job: Job, recipe: Recipe, release: Release, variant: Variant) -> di
     package, reference = job.inputs["package"], job.inputs["reference"]
     model = _opened(release, variant, package)
     sets = load_datasets(recipe)
-    outputs = _run_singly(model, release, recipe, sets.evaluation)
+    outputs = _run_singly(job, model, release, recipe, sets.evaluation)
     write_answers(job.out, EVALUATION, outputs)
     expected = read_answers(reference, EVALUATION)
-    golden_outputs = _run_singly(model, release, recipe, sets.golden)
+    golden_outputs = _run_singly(job, model, release, recipe, sets.golden)
     golden_max_abs = _greatest(golden_outputs, read_answers(reference, GOLDEN))
     scale = _magnitudes(expected)
     facts = {
@@ -106,10 +107,12 @@ def _golden_failure(
     return ""
 
 
-def _run_singly(model: LoadedModel, release: Release, recipe: Recipe, data: Dataset) -> dict[str, AnyArray]:
+def _run_singly(
+    job: Job, model: LoadedModel, release: Release, recipe: Recipe, data: Dataset
+) -> dict[str, AnyArray]:
     tensors = prepared(recipe, data)
     rows: list[dict[str, AnyArray]] = []
-    for row in range(len(data)):
+    for row in counted(job, range(len(data)), total=len(data), what=f"{data.name} samples"):
         inputs = {name: array[row : row + 1] for name, array in tensors.items()}
         check_inputs(release.inputs, inputs)
         outputs = model.run(inputs)

@@ -12,6 +12,7 @@ from converter.errors import PassError, Reason
 from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, write_answers
 from converter.passes.prepared import prepared_for_source
+from converter.passes.telling import counted
 from converter.recipe import Framework, Recipe
 from edge_runtime.port import AnyArray
 
@@ -66,7 +67,8 @@ def _opened(job: Job, recipe: Recipe) -> tuple[_Ask, int]:
 def _answers(job: Job, recipe: Recipe, ask: _Ask, data: Dataset, batch: int) -> dict[str, AnyArray]:
     inputs = prepared_for_source(recipe, data)
     rows: list[list[AnyArray]] = [[] for _ in recipe.outputs]
-    for start in range(0, len(data), batch):
+    starts = range(0, len(data), batch)
+    for start in counted(job, starts, total=len(starts), what=f"batches of the {data.name} set"):
         fed = {plan.tensor.name: inputs[plan.tensor.name][start : start + batch] for plan in recipe.inputs}
         for row, result in zip(rows, ask(fed), strict=True):
             row.append(np.asarray(result, dtype=np.float32))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ from converter.jobs import Job
 from converter.layers import Layer, assigned, check_options
 from converter.passes.prepared import samples
 from converter.passes.ranges import ranges_of
+from converter.passes.telling import counted
 from converter.passes.tflite_file import FILE, describe, left_in_float
 from converter.passes.tflite_layers import opened, row_length, scope_of, tflite_layers
 from converter.passes.tflite_observing import observed
 from converter.variants import Calibration, Precision, read_rules
+from edge_runtime.port import AnyArray
 
 __all__ = ["run"]
 
@@ -65,8 +67,13 @@ def run(job: Job) -> Mapping[str, Any]:
     ranges = None
     if any(precision in _STATIC for precision in given.values()):
         calibration = load_datasets(recipe).calibration
+        total = len(calibration)
+
+        def told() -> Iterable[Mapping[str, AnyArray]]:
+            return counted(job, samples(recipe, calibration), total=total, what="calibration samples")
+
         found = ranges_of(
-            lambda: observed(content, recipe, samples(recipe, calibration)),
+            lambda: observed(content, recipe, told()),
             Calibration(job.params.get("calibration", Calibration.MINMAX.value)),
             job_name=job.name,
         )

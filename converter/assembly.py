@@ -48,6 +48,7 @@ from ota_contract.manifest import (
 __all__ = [
     "Made",
     "add_variant",
+    "bindings",
     "created_at",
     "draft_release",
     "golden_file",
@@ -132,15 +133,15 @@ def add_variant(made: Made, package: Path) -> Variant:
     """Copy a variant's files into a package; nothing is known of its worth yet."""
     folder = package / "variants" / made.planned.id
     shutil.copytree(made.folder, folder)
-    files = tuple(_files(folder, package))
+    files = tuple(model_files(folder, package))
     return Variant(
         id=made.planned.id,
         runtime=made.runtime,
         precision=made.node.precision.value,
         files=files,
         requires=requirements(made.runtime, made.facts, size_bytes=_size(files), resident_bytes=None),
-        inputs=_bindings(made.facts["inputs"]),
-        outputs=_bindings(made.facts["outputs"]),
+        inputs=bindings(made.facts["inputs"]),
+        outputs=bindings(made.facts["outputs"]),
         metrics=Metrics(size_bytes=_size(files)),
         verification=Verification(status=VerificationStatus.NOT_RUN, how="nothing was compared"),
         tolerances=tuple(
@@ -297,7 +298,8 @@ def _shortened(text: str) -> str:
     return " ".join(text.split())[:_HOW_LENGTH]
 
 
-def _files(folder: Path, package: Path) -> Iterable[File]:
+def model_files(folder: Path, package: Path) -> Iterable[File]:
+    """What a pass left in a folder below a package's, as the manifest names it."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
             continue
@@ -309,7 +311,8 @@ def _files(folder: Path, package: Path) -> Iterable[File]:
         )
 
 
-def _bindings(names: Mapping[str, str]) -> tuple[Binding, ...]:
+def bindings(names: Mapping[str, str]) -> tuple[Binding, ...]:
+    """The signature's names with the file's own, from a pass's facts."""
     return tuple(Binding(name=name, inner=inner) for name, inner in sorted(names.items()))
 
 

@@ -17,7 +17,6 @@ from converter.assembly import created_at
 from converter.caching.keys import Inputs, inputs_state
 from converter.caching.store import ResultStore, cache_folder, default_limit_bytes
 from converter.datasets import load_datasets
-from converter.errors import RouteError
 from converter.host import this_host
 from converter.measurements import MeasurementCache, default_cache
 from converter.package_folder import check_output, staged_package
@@ -25,9 +24,18 @@ from converter.phases import Order, Phases
 from converter.plans import plan
 from converter.progress import Progress, Silent
 from converter.recipe import Overrides, load_recipe
-from converter.report import dump_report
+from converter.report import Learned, dump_report, proofs
 from converter.reporting.files import write_reports
 from converter.routes import check_installed, source_node
+from converter.search.stage import (
+    check_searches,
+    examined,
+    judged_sets,
+    proven,
+    search_all,
+    slow_variants,
+    with_found,
+)
 from converter.source_file import check_source
 from converter.toolchain import toolchain
 from ota_contract.manifest import (
@@ -50,6 +58,12 @@ class Conversion:
     release: Release
     seconds: Mapping[str, float]
     """What each step took."""
+    proofs: tuple[str, ...] = ()
+    """Of each variant that was compared, what the evaluation samples allow to say of the budget."""
+    slow: tuple[str, ...] = ()
+    """Of each variant that is slower than float, how much."""
+    unmet: tuple[str, ...] = ()
+    """Searches that found nothing within the budget; what they found at best is in the package, as failed."""
 
     @property
     def failed(self) -> tuple[Variant, ...]:
@@ -103,20 +117,44 @@ def convert(
         staged_package(output) as package,
         progress or Silent() as told,
     ):
-        phases = Phases(order, Path(work).resolve(), told, store)
+        folder = Path(work).resolve()
+        known = cache or default_cache(os.environ)
+        found = search_all(order, folder, told, store, known)
+        order = _ordered(with_found(order, found), command)
+        phases = Phases(order, folder, told, store)
         made = phases.make()
         draft = phases.draft(made)
-        findings = phases.evaluate(draft)
-        release = phases.judge(draft, findings)
-        known = cache or default_cache(os.environ)
+        findings = proven(phases.evaluate(draft), found)
+        release = phases.judge(draft, findings, judged_sets(order, found))
+        sensitivities = examined(phases, draft, order, found)
         release = phases.measure(release, made, known, remeasure=remeasure)
+        slow = slow_variants(release)
         release = phases.finish(release, package)
-        report = dump_report(order, release, made, findings, worth=phases.evidence.source)
+        report = dump_report(
+            order,
+            release,
+            made,
+            findings,
+            worth=phases.evidence.source,
+            learned=Learned(
+                searches=[item.record for item in found],
+                sensitivity=[item.value() for item in sensitivities],
+                slow=slow,
+                confusion=phases.confusion(findings),
+            ),
+        )
         write_reports(package, release, report)
         (package / MANIFEST_NAME).write_bytes(dump_release(release))
     if store is not None:
         store.trim()
-    return Conversion(package=output, release=release, seconds=phases.seconds)
+    return Conversion(
+        package=output,
+        release=release,
+        seconds=phases.seconds,
+        proofs=proofs(order.recipe, findings),
+        slow=slow,
+        unmet=tuple(item.search.id for item in found if not item.met),
+    )
 
 
 def _store() -> ResultStore:
@@ -126,8 +164,6 @@ def _store() -> ResultStore:
 def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: str) -> Order:
     """Refuse everything that can be refused before a pass runs."""
     recipe = load_recipe(recipe_path, overrides)
-    if recipe.searches:
-        raise RouteError(f"{recipe.shown}: {recipe.searches[0].id}: this version does not search")
     source = source_node(recipe.framework)
     planned = plan(recipe.targets, start=source)
     passes = tuple(item.step for item in planned)
@@ -136,7 +172,7 @@ def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: st
     source_sha256 = check_source(recipe)
     state = inputs_state(recipe)  # before anything is read that results will be remembered by
     sets = load_datasets(recipe)
-    return Order(
+    order = Order(
         recipe=recipe,
         recipe_path=recipe_path.resolve(),
         overrides=_absolute(overrides),
@@ -145,10 +181,17 @@ def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: st
         plan=planned,
         source=source,
         created=created_at(recipe.source, os.environ),
-        toolchain=toolchain(recipe, passes, command),
+        toolchain=(),
         host=this_host(),
         inputs=Inputs(recipe, sets, state),
     )
+    check_searches(order)
+    return _ordered(order, command)
+
+
+def _ordered(order: Order, command: str) -> Order:
+    """The order with the tools of its plan."""
+    return replace(order, toolchain=toolchain(order.recipe, (item.step for item in order.plan), command))
 
 
 def _absolute(overrides: Overrides) -> Overrides:

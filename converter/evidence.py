@@ -20,6 +20,9 @@ from converter.recipe import Recipe
 
 __all__ = ["Evidence", "Rows"]
 
+_MOST_CLASSES = 64
+"""In a table of confusions, which grows with their square."""
+
 Rows = NDArray[np.intp]
 """Some of the evaluation samples."""
 
@@ -63,11 +66,11 @@ class Evidence:
         )
 
     def confusion(self, folder: Path) -> list[list[int]] | None:
-        """How often it gave a class (column) where the source gave one (row); None without classes."""
-        if self._recipe.goal.metric.labels is not Labels.CLASSES:
-            return None
+        """How often it gave a class (column) where the source gave one (row); None without few classes."""
         outputs = self._judged(folder)
         count = outputs.reshape(len(outputs), -1).shape[1]
+        if self._recipe.goal.metric.labels is not Labels.CLASSES or count > _MOST_CLASSES:
+            return None
         table = np.zeros((count, count), dtype=np.int64)
         np.add.at(table, (classes_of(self._of_source), classes_of(outputs)), 1)
         rows: list[list[int]] = table.tolist()

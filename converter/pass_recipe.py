@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
+from converter.goals import Prefer, SearchLimits
 from converter.recipe import DataPaths, Limits, Recipe
 
 __all__ = ["EVERYTHING", "Reads", "recipe_for", "withheld"]
@@ -42,7 +43,8 @@ def recipe_for(recipe: Recipe, reads: frozenset[Reads]) -> Recipe:
         counter=1,
         floor=1,
         license="",
-        goal=replace(recipe.goal, max_drop=0.0, confidence=0.5),
+        goal=replace(recipe.goal, max_drop=0.0, confidence=0.5, prefer=Prefer.SIZE),
+        search=SearchLimits(),
         limits=Limits(timeout_s=0.0, memory_bytes=0),
         targets=(),
         searches=(),

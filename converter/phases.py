@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from converter.assembly import (
     Made,
@@ -127,8 +128,59 @@ class Phases:
         answers = self._run(steps)
         return {str(step.job.params["variant"]): self._findings(step.id, answers[step.id]) for step in steps}
 
-    def judge(self, release: Release, findings: Mapping[str, Findings]) -> Release:
+    def answers(self, variant_id: str) -> Path:
+        """Where the answers of a variant are that was evaluated; see `Evidence`."""
+        return self._out(_evaluating(variant_id))
+
+    def confusion(self, findings: Mapping[str, Findings]) -> dict[str, list[list[int]]]:
+        """Of each variant that was compared, by id; see `Evidence.confusion`."""
+        compared = [name for name, item in findings.items() if item.comparison is not None]
+        tables = {name: self.evidence.confusion(self.answers(name)) for name in compared}
+        return {name: table for name, table in tables.items() if table is not None}
+
+    def examine(self, release: Release, item: Planned) -> Mapping[str, Any]:
+        """Find out what each layer loses in what a planned pass makes of a model of the draft.
+
+        Raises:
+            PassError: That failed; nothing else depends on it.
+        """
+        variant = release.variant(item.after or "")
+        limits = self._recipe.limits.timeout_s, self._recipe.search.sensitivity_s
+        params = {key: value for key, value in item.params.items() if key != "layers"}
+        step = self._step(
+            f"examine-{item.id}",
+            f"examine the layers of {item.id}",
+            "sensitivity",
+            {"package": self._alone(release, variant)},
+            {
+                "variant": variant.id,
+                "maker": item.step.code,
+                "params": params,
+                "float": variant.precision,
+                "seconds": min(limits[0] / 2, limits[1]),
+            },
+        )
+        job = replace(
+            step.job,
+            hides=item.step.hides,
+            needs=tuple(dict.fromkeys((*item.step.needs, _DISTRIBUTIONS[variant.runtime]))),
+            reads=frozenset({Reads.CALIBRATION}),
+        )
+        self._progress.begin(1)
+        return self._run([replace(step, job=job)])[step.id].facts
+
+    def judge(
+        self,
+        release: Release,
+        findings: Mapping[str, Findings],
+        sets: Mapping[str, Datasets] | None = None,
+    ) -> Release:
         """Give every variant its verdict.
+
+        Args:
+            release: As drafted.
+            findings: Of every variant.
+            sets: What variants were judged on, by id, where it is not all there is.
 
         Raises:
             PassError: A model on the way to a variant is not the source any more.
@@ -138,7 +190,7 @@ class Phases:
                 variant,
                 findings[variant.id],
                 self._recipe,
-                self._order.sets,
+                (sets or {}).get(variant.id, self._order.sets),
                 where=_where(variant.runtime),
                 isa=self._order.host.isa,
             )
@@ -205,13 +257,11 @@ class Phases:
 
     def _evaluation(self, release: Release, variant: Variant) -> Step:
         # All it depends on, and nothing else: a result that is known holds whatever else is in the release.
-        package = self._work / f"alone-{variant.id}"
-        lone_package(release, variant, self._draft, package)
         step = self._step(
-            f"evaluate-{variant.id}",
+            _evaluating(variant.id),
             f"evaluate {variant.id}",
             "evaluate",
-            {"package": package, "reference": self._out(_REFERENCE)},
+            {"package": self._alone(release, variant), "reference": self._out(_REFERENCE)},
             {"variant": variant.id},
         )
         job = replace(
@@ -221,6 +271,12 @@ class Phases:
             reads=frozenset(_JUDGING),
         )
         return replace(step, job=job)
+
+    def _alone(self, release: Release, variant: Variant) -> Path:
+        package = self._work / f"alone-{variant.id}"
+        if not package.is_dir():
+            lone_package(release, variant, self._draft, package)
+        return package
 
     def _measure(self, variant: Variant) -> Measurement:
         step = self._step(
@@ -295,6 +351,10 @@ class Phases:
         folder = self._out(_making(item.after or item.id))
         name = _FILES.get(item.step.source.format, f"{self._recipe.name.model}.mlpackage")
         return folder / name
+
+
+def _evaluating(variant_id: str) -> str:
+    return f"evaluate-{variant_id}"
 
 
 def _making(model_id: str) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from converter.jobs import Point
 
-__all__ = ["Progress", "Silent", "progress_for"]
+__all__ = ["Progress", "Renaming", "Silent", "progress_for"]
 
 _LINE_EVERY_S = 10.0
 
@@ -19,7 +19,7 @@ class Progress(Protocol):
     """What a conversion tells of itself; called from several threads."""
 
     def begin(self, total: int) -> None:
-        """So many steps are ahead."""
+        """So many more steps are ahead."""
 
     def started(self, step: str) -> None:
         """A step runs now."""
@@ -73,7 +73,8 @@ class Lines(Silent):
 
     def begin(self, total: int) -> None:
         """See `Progress`."""
-        self._total = total
+        with self._lock:
+            self._total += total
 
     def started(self, step: str) -> None:
         """See `Progress`."""
@@ -110,12 +111,15 @@ class Bar(Silent):
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
         self._bar = RichProgress(*columns, console=Console(stderr=True))
         self._task = self._bar.add_task("", total=None)
+        self._total = 0
         self._running: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def begin(self, total: int) -> None:
         """See `Progress`."""
-        self._bar.update(self._task, total=total)
+        with self._lock:
+            self._total += total
+            self._bar.update(self._task, total=self._total)
 
     def started(self, step: str) -> None:
         """See `Progress`."""
@@ -155,6 +159,32 @@ class Bar(Silent):
 
 def _so_far(point: Point) -> str:
     return f"{point.done} of {point.total} {point.what}"
+
+
+class Renaming(Silent):
+    """Tells another of everything that is shown already, calling one thing more precisely."""
+
+    def __init__(self, told: Progress, name: str, shown: str) -> None:
+        """Tell `told`, with `shown` in place of `name` in what steps are called."""
+        self._told = told
+        self._name = name
+        self._shown = shown
+
+    def begin(self, total: int) -> None:
+        """See `Progress`."""
+        self._told.begin(total)
+
+    def started(self, step: str) -> None:
+        """See `Progress`."""
+        self._told.started(step.replace(self._name, self._shown))
+
+    def advanced(self, step: str, point: Point) -> None:
+        """See `Progress`."""
+        self._told.advanced(step.replace(self._name, self._shown), point)
+
+    def finished(self, step: str, seconds: float, note: str = "") -> None:
+        """See `Progress`."""
+        self._told.finished(step.replace(self._name, self._shown), seconds, note)
 
 
 def progress_for(*, terminal: bool) -> Progress:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from converter.assembly import Made
@@ -20,9 +20,23 @@ from converter.routes import node_of, route_to, source_node
 from converter.verification import Findings, parity_limit
 from ota_contract.manifest import Release
 
-__all__ = ["dump_report"]
+__all__ = ["Learned", "dump_report", "proofs"]
 
 _FORMAT = "ferry.report/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a conversion found out besides the verdicts."""
+
+    searches: Sequence[Mapping[str, Any]]
+    """What each search tried."""
+    sensitivity: Sequence[Mapping[str, Any]]
+    """What layers lose, by runtime."""
+    slow: Sequence[str]
+    """Of each variant that is slower than float, how much."""
+    confusion: Mapping[str, list[list[int]]]
+    """Of each variant, how often it gave a class (column) where the source gave one (row)."""
 
 
 def dump_report(
@@ -32,8 +46,18 @@ def dump_report(
     findings: Mapping[str, Findings],
     *,
     worth: Estimate,
+    learned: Learned,
 ) -> bytes:
-    """The report's bytes; `worth` is the source's own."""
+    """The report's bytes.
+
+    Args:
+        order: What was converted.
+        release: What came of it.
+        made: The models of the passes.
+        findings: Of every variant.
+        worth: What the source itself is worth.
+        learned: What is known besides the verdicts.
+    """
     recipe, sets = order.recipe, order.sets
     value = {
         "format": _FORMAT,
@@ -54,15 +78,23 @@ def dump_report(
                 "high_ppm": bounded_ppm(worth.high),
             },
         },
-        "certification": [
-            f"{target.id}: {compared.proof(recipe.goal.max_drop)}."
-            for target in recipe.targets
-            if (compared := findings[target.id].comparison) is not None
-        ],
+        "certification": [*proofs(recipe, findings), *(f"{line}." for line in learned.slow)],
+        "search": list(learned.searches),
+        "sensitivity": list(learned.sensitivity),
+        "confusion": dict(learned.confusion),
         "passes": [_pass(item) for item in made],
         "variants": [_variant(recipe, release, target.id, findings) for target in recipe.targets],
     }
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def proofs(recipe: Recipe, findings: Mapping[str, Findings]) -> tuple[str, ...]:
+    """Of each variant that was compared, what the samples allow to say of the budget."""
+    return tuple(
+        f"{target.id}: {compared.proof(recipe.goal.max_drop)}."
+        for target in recipe.targets
+        if (compared := findings[target.id].comparison) is not None
+    )
 
 
 def _pass(made: Made) -> dict[str, Any]:

@@ -11,7 +11,8 @@ bytes; latency is measured once per variant and host and then remembered (--reme
 made is remembered, too: a later conversion runs only what changed (--no-cache runs all; see `ferry cache`).
 
 A variant that loses more than the recipe's goal allows is kept, marked as failed, and never chosen by
-a device. If that leaves a runtime without a variant, the exit code is 1.
+a device. If that leaves a runtime without a variant, or a search finds none within the budget, the exit
+code is 1.
 """
 
 from __future__ import annotations
@@ -77,11 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(_summary(conversion, seconds), indent=2) + "\n")
     else:
         _print(conversion, arguments.output, seconds)
+    for line in conversion.slow:
+        sys.stderr.write(f"ferry: {line}\n")
     for variant in conversion.failed:
         sys.stderr.write(f"ferry: {variant.id} failed its verification: {variant.verification.how}\n")
     for runtime in conversion.unserved:
         sys.stderr.write(f"ferry: no variant for {runtime.value} is usable\n")
-    return 1 if conversion.unserved else 0
+    for search in conversion.unmet:
+        sys.stderr.write(f"ferry: {search}: nothing that was tried keeps to the budget; see the report\n")
+    return 1 if conversion.unserved or conversion.unmet else 0
 
 
 def _inputs_of(arguments: argparse.Namespace) -> Sequence[str]:
@@ -106,6 +111,9 @@ def _summary(conversion: Conversion, seconds: float) -> dict[str, object]:
         "seconds": round(seconds, 1),
         "steps": {name: round(value, 1) for name, value in conversion.seconds.items()},
         "variants": [variant_row(variant) for variant in release.variants],
+        "proofs": list(conversion.proofs),
+        "slow": list(conversion.slow),
+        "unmet": list(conversion.unmet),
     }
 
 
@@ -113,4 +121,6 @@ def _print(conversion: Conversion, output: Path, seconds: float) -> None:
     from converter.commands.inspect import show_release  # noqa: PLC0415
 
     show_release(conversion.release)
+    for line in conversion.proofs:
+        sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"wrote {output} in {seconds:.0f} s; `ferry publish {output} …` signs and sends it\n")

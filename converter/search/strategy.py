@@ -16,7 +16,7 @@ from converter.goals import Prefer
 from converter.search.trials import Judged, LayerLoss, Space, Trial, cost
 from converter.variants import Precision
 
-__all__ = ["Done", "Examine", "Make", "Move", "best_first", "least_bad", "next_move"]
+__all__ = ["Done", "Examine", "Make", "Move", "best_first", "least_bad", "next_move", "weight_bits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,11 @@ def least_bad(history: Iterable[Judged]) -> Judged | None:
     return min(
         made, key=lambda judged: (bool(judged.failure), _lost(judged), judged.size_bytes), default=None
     )
+
+
+def weight_bits(precision: Precision) -> int:
+    """Of a weight in this precision."""
+    return _BITS[precision]
 
 
 def _worth_mending(space: Space, history: Sequence[Judged]) -> list[Judged]:

@@ -185,7 +185,7 @@ def test_the_same_inputs_give_the_same_bytes(
     assert _files(output) == _files(package)
     summary = json.loads(done.out)
     assert {row["id"] for row in summary["variants"]} == {"-".join(pair) for pair in ALL_VARIANTS}
-    assert "[15/15]" in done.err
+    assert "[17/17]" in done.err
     assert "evaluate tflite-int8: 0.0 s, known" not in done.err
     assert list((tmp_path / "scratch").iterdir()) == []
 

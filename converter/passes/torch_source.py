@@ -23,7 +23,7 @@ from converter.source_file import check_source
 from edge_runtime.port import AnyArray
 from ota_contract.tensors import DYNAMIC
 
-__all__ = ["TorchReference", "TorchSource", "module_of", "open_torch"]
+__all__ = ["TorchReference", "TorchSource", "max_batch", "module_of", "open_torch"]
 
 _LINE = 200
 _ADVICE = "call model.eval() before torch.export.export"
@@ -69,7 +69,7 @@ def open_torch(job: Job, recipe: Recipe) -> TorchSource:
         matched=match(recipe, inputs, outputs),
         input_names=tuple(item.name for item in inputs),
         output_names=tuple(item.name for item in outputs),
-        max_batch=_max_batch(program, shown),
+        max_batch=max_batch(program, shown),
     )
 
 
@@ -172,7 +172,7 @@ def _found(name: str, value: object) -> Found:
     return Found(name=name, dtype=dtype, dims=dims)
 
 
-def _max_batch(program: torch.export.ExportedProgram, shown: str) -> int | None:
+def max_batch(program: torch.export.ExportedProgram, shown: str) -> int | None:
     """The upper bound of the batch dimension.
 
     Raises:
@@ -192,7 +192,9 @@ def _max_batch(program: torch.export.ExportedProgram, shown: str) -> int | None:
                 f"{shown} takes batches of {bounds.lower} and more, and devices ask about one sample; "
                 'export it with dynamic_shapes of torch.export.Dim("batch", min=1)'
             )
-        if bounds.upper.is_finite:
+        if (
+            bounds.upper.is_Integer
+        ):  # no bound is an infinity of PyTorch's own, whose `is_finite` is not False
             most.append(int(bounds.upper))
     return min(most, default=None)
 

@@ -81,7 +81,7 @@ def export_encoder(encoder: Encoder, path: Path) -> None:
     """Write the encoder as an exported program for any number of sentences of `LENGTH` tokens."""
     # Three tensors of their own: what is handed in twice is taken for one input, and no error is raised.
     ids, mask, types = (torch.full((2, LENGTH), value, dtype=torch.int64) for value in (0, 1, 0))
-    batch = {0: torch.export.Dim.DYNAMIC}
+    batch = {0: torch.export.Dim("batch", min=1)}
     program = torch.export.export(encoder, (ids, mask, types), dynamic_shapes=(batch, batch, batch))
     torch.export.save(program, path)
 

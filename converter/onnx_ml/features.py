@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from converter.onnx_ml.emitting import Rewrite, Use
@@ -75,7 +77,7 @@ _EXACT = 2**24
 """Whole numbers up to here are exact in FP32."""
 
 
-def _table(use: Use) -> tuple[np.ndarray, np.ndarray, float, int]:  # type: ignore[type-arg] # of two types
+def _table(use: Use) -> tuple[NDArray[Any], NDArray[np.float64], float, int]:
     keys = use.attr("keys_int64s"), use.attr("keys_floats")
     values = use.attr("values_int64s"), use.attr("values_floats")
     if not any(keys) or not any(values):

@@ -130,7 +130,8 @@ def _thresholds(use: Use) -> NDArray[np.float32]:
     rounded = exact.astype(np.float32)
     # Downwards: an FP32 value is at most the double just if it is at most the FP32 below it.
     down = np.nextafter(rounded, np.float32(-np.inf))
-    return np.where(rounded.astype(np.float64) > exact, down, rounded)
+    lowered: NDArray[np.float32] = np.where(rounded.astype(np.float64) > exact, down, rounded)
+    return lowered
 
 
 def _branch(use: Use, nodes: _Nodes, node: int) -> tuple[int, int, np.float32]:

@@ -8,6 +8,7 @@ this form beside that of matrix products.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from onnx import TensorProto
@@ -50,7 +51,7 @@ def _second_class(use: Use) -> str:
     base = use.floats("base_values")
     if len(base) > 1:
         use.refuse("base values for two classes, leaves for one")
-    score = _summed(use, Forest(**{**_fields(forest), "values": forest.values[:, column:]}))
+    score = _summed(use, replace(forest, values=forest.values[:, column:]))
     if len(base):
         score = use.add("Add", score, use.constant(base))
     kind = use.attr("post_transform", "NONE")
@@ -62,10 +63,6 @@ def _second_class(use: Use) -> str:
     else:
         use.refuse(f"post_transform {kind} of an ensemble that speaks of one class of two")
     return transformed(use, use.add("Concat", other, score, axis=-1))
-
-
-def _fields(forest: Forest) -> dict[str, object]:
-    return {name: getattr(forest, name) for name in Forest.__slots__}
 
 
 def _with_base(use: Use, total: str, scores: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.onnx_ml.emitting import Rewrite, Use, transformed
 
@@ -26,7 +27,7 @@ def _regressor(use: Use) -> list[str]:
     return [transformed(use, use.add("Add", scores, use.constant(offset[:1])))]
 
 
-def _kernel(use: Use, values: str, vectors: np.ndarray) -> str:  # type: ignore[type-arg] # of floats
+def _kernel(use: Use, values: str, vectors: NDArray[np.float32]) -> str:
     """Of shape [batch, support vectors]."""
     gamma, coefficient, degree = (float(item) for item in (*use.floats("kernel_params"), 0.0, 0.0, 3.0)[:3])
     kind = use.attr("kernel_type", "LINEAR")

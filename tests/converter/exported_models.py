@@ -16,7 +16,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 from keras import layers
-from skl2onnx import to_onnx  # type: ignore[import-untyped]
+from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 

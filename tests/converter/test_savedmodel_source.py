@@ -84,11 +84,11 @@ def test_an_image_model_becomes_a_variant_of_every_runtime(ferry: Ferry, tmp_pat
     assert max(errors["tflite-fp32"], errors["onnx-fp32"]) < 1e-6
     assert errors["coreml-fp16"] is not None
     assert errors["coreml-fp16"] < 1e-2
-    answers = [
+    first, second = (
         load(release, release.variant(name), tmp_path / "package").run({"x": PIXELS[:1]})["y"]
         for name in ("tflite-fp32", "onnx-fp32")
-    ]
-    np.testing.assert_allclose(*answers, atol=1e-6)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_a_recurrent_model_goes_to_onnx_and_is_refused_for_tflite(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-from converter.onnx_to_torch.node import Convert, Node
+from converter.onnx_to_torch.node import Convert, Node, as_tensor
 
 __all__ = ["OPERATORS"]
 
@@ -14,10 +15,15 @@ def _batch(node: Node) -> torch.Tensor:
     if node.attr("training_mode", 0) or node.wanted(1):
         node.refuse("training mode")
     x, epsilon = node.tensor(0), node.attr("epsilon", 1e-5)
-    gamma, beta, mean, variance = (node.tensor(index) for index in range(1, 5))
-    scale = gamma * torch.rsqrt(variance + epsilon)
     shape = [-1] + [1] * (x.ndim - 2)
-    return x * scale.reshape(shape) + (beta - mean * scale).reshape(shape)
+    if all(node.known(index) for index in range(1, 5)):  # one product and one sum, which convolutions take in
+        gamma, beta, mean, variance = (
+            node.constant(index, "statistics").astype(np.float64) for index in range(1, 5)
+        )
+        scale = gamma / np.sqrt(variance + epsilon)
+        return x * as_tensor(scale.reshape(shape)) + as_tensor((beta - mean * scale).reshape(shape))
+    parts = [node.tensor(index).reshape(shape) for index in range(1, 5)]
+    return (x - parts[2]) * torch.rsqrt(parts[3] + epsilon) * parts[0] + parts[1]
 
 
 def _centred(x: torch.Tensor, axes: list[int], epsilon: float) -> tuple[torch.Tensor, ...]:

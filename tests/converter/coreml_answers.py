@@ -1,13 +1,11 @@
 """What Core ML models of ONNX models answer: `python -m tests.converter.coreml_answers FOLDER`.
 
-FOLDER holds `<name>.onnx` and `<name>.inputs.npz`; beside them come `<name>.outputs.npz`, computed by the
-reference evaluator of MIL from the saved mlpackage in FP32, or `<name>.refusal.txt`. A process of its own,
-as TensorFlow and PyTorch must not be imported with coremltools.
+The folder is described in `answering`. Answers come from the reference evaluator of MIL and the saved
+mlpackage in FP32. A process of its own, as TensorFlow and PyTorch must not be imported with coremltools.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import tempfile
@@ -23,13 +21,12 @@ logging.disable(logging.CRITICAL)
 
 import coremltools as ct  # noqa: E402
 import numpy as np  # noqa: E402
-import onnx  # noqa: E402
 
 from converter.coreml_reference.evaluator import Evaluator  # noqa: E402
 from converter.coreml_reference.loading import read_package  # noqa: E402
-from converter.errors import ConverterError  # noqa: E402
 from converter.passes.onnx_cleaning import with_input_shapes  # noqa: E402
 from converter.passes.onnx_to_coreml import built  # noqa: E402
+from tests.converter.answering import answer_folder  # noqa: E402
 
 __all__ = ["answers_of"]
 
@@ -53,18 +50,5 @@ def _dtype(array: Any) -> type:
     return np.float32 if array.dtype.kind == "f" or array.dtype == np.uint8 else np.int32
 
 
-def main(folder: Path) -> None:
-    gc.freeze()  # coremltools collects after every conversion, and would walk all modules
-    for path in sorted(folder.glob("*.onnx")):
-        with np.load(path.with_suffix(".inputs.npz")) as archive:
-            inputs = {name: archive[name] for name in archive.files}
-        try:
-            outputs = answers_of(onnx.load(path), inputs)
-        except ConverterError as error:
-            path.with_suffix(".refusal.txt").write_text(str(error))
-        else:
-            np.savez(path.with_suffix(".outputs.npz"), *outputs)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer_folder(Path(sys.argv[1]), answers_of)

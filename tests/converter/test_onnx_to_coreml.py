@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,17 +15,13 @@ from converter.coreml_reference.runtime import load as load_coreml
 from edge_runtime.loading import load
 from edge_runtime.package import open_package
 from tests.converter.conftest import Ferry
+from tests.converter.onnx_families import MODELS, assert_agree, write_model
 from tests.converter.onnx_models import (
     CLASSES,
     IMAGES,
     Graph,
-    answers,
-    cnn,
-    encoder,
     image_case,
     mlp,
-    mobile,
-    recurrent,
     write_case,
 )
 from tests.packages import REPOSITORY, made_once
@@ -36,42 +29,6 @@ from tests.packages import REPOSITORY, made_once
 AGREEMENT = 4e-6
 
 
-def _stateful(kind: str, direction: str) -> Any:
-    """Initial states, and the last state as an output."""
-    graph = Graph({"x": (6, 1, 3)})
-    both, gates = (2 if direction == "bidirectional" else 1), {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * 4
-    weights = graph.weight(both, gates, 3, scale=0.7), graph.weight(both, gates, 4, scale=0.7)
-    states = [graph.weight(both, 1, 4, scale=1.0) for _ in range(2 if kind == "LSTM" else 1)]
-    graph.add(kind, "x", *weights, "", "", *states, hidden_size=4, direction=direction, outputs=2)
-    last = graph.nodes[-1].output[1]
-    return graph.model({"y": (last, (both, 1, 4))})
-
-
-def _two_answers() -> Any:
-    """An answer that is an input of another node, one that is a constant's sum, and one that is a Split's."""
-    graph = Graph({"x": (1, 6)})
-    hidden = graph.add("Relu", "x")
-    graph.add("Split", hidden, graph.constant(np.array([2, 4])), axis=1, outputs=2)
-    left, right = graph.nodes[-1].output
-    return graph.model({"a": (hidden, (1, 6)), "b": (right, (1, 4)), "c": (left, (1, 2))})
-
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "cnn": partial(cnn, 1),
-    "cnn-any-batch": cnn,
-    "cnn-opset-13": partial(cnn, 1, opset=13),
-    "mobile": mobile,
-    "mlp": mlp,
-    "mlp-opset-21": partial(mlp, opset=21),
-    "encoder": encoder,
-    **{
-        f"{kind}-{direction}": partial(recurrent, kind, direction)
-        for kind in ("LSTM", "GRU", "RNN")
-        for direction in ("forward", "reverse", "bidirectional")
-    },
-    **{f"{kind}-states": partial(_stateful, kind, "bidirectional") for kind in ("LSTM", "GRU", "RNN")},
-    "answers": _two_answers,
-}
 EXPORTED = (
     "keras-attention",
     "keras-bidirectional",
@@ -93,7 +50,7 @@ def converted(session: Path) -> Path:
         if not there:
             folder.mkdir()
             for name, make in MODELS.items():
-                _write(folder / f"{name}.onnx", make())
+                write_model(folder / f"{name}.onnx", make())
             environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
             for script in ("exported_models", "coreml_answers"):
                 command = [sys.executable, "-m", f"tests.converter.{script}", str(folder)]
@@ -101,29 +58,10 @@ def converted(session: Path) -> Path:
     return folder
 
 
-def _write(path: Path, model: Any) -> None:
-    onnx.save(model, path)
-    item = model.graph.input[0]
-    shape = [dim.dim_value or 1 for dim in item.type.tensor_type.shape.dim]
-    chance = np.random.default_rng(len(path.stem))
-    whole = item.type.tensor_type.elem_type == onnx.TensorProto.INT64
-    x = chance.integers(0, 11, shape) if whole else chance.normal(0, 1, shape).astype(np.float32)
-    inputs: dict[str, Any] = {item.name: x}
-    np.savez(path.with_suffix(".inputs.npz"), **inputs)
-    np.savez(path.with_suffix(".expected.npz"), *answers(model, {item.name: x}))
-
-
 @pytest.mark.parametrize("name", [*MODELS, *EXPORTED])
 def test_a_program_answers_as_its_source(converted: Path, name: str) -> None:
     """The source's own framework beside MIL in FP32; unequal dimensions, both directions, initial states."""
-    with np.load(converted / f"{name}.expected.npz") as archive:
-        expected = [archive[key] for key in archive.files]
-    with np.load(converted / f"{name}.outputs.npz") as archive:
-        got = [archive[key] for key in archive.files]
-    assert len(got) == len(expected)
-    for one, other in zip(got, expected, strict=True):
-        assert one.shape == other.shape
-        assert np.abs(one - other).max() <= AGREEMENT
+    assert_agree(converted, name, within=AGREEMENT)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from edge_runtime.loading import load
 from edge_runtime.port import LoadedModel
 from ota_contract.manifest import Binding, Runtime
 from tests.edge_runtime.conftest import Package
-from tests.edge_runtime.tiny_models import expected, images, onnx_model, tiny_variant
+from tests.edge_runtime.tiny_models import (
+    expected,
+    images,
+    of_one_sample,
+    onnx_model,
+    tiny_variant,
+    write_package,
+)
 
 
 def test_a_model_answers_by_the_signatures_names(model: LoadedModel) -> None:
@@ -36,6 +44,17 @@ def test_the_batch_may_change_from_call_to_call(model: LoadedModel) -> None:
     for count in (1, 7, 7, 2, 1, 64):
         image = images(count, seed=count)
         np.testing.assert_allclose(model.run({"image": image})["scores"], expected(image))
+
+
+def test_a_tflite_file_of_one_sample_is_asked_sample_by_sample(tmp_path: Path, tflite_bytes: bytes) -> None:
+    """Its graph has the batch written into a reshape, so that resizing the input would fail."""
+    release = write_package(tmp_path, {Runtime.TFLITE: of_one_sample(tflite_bytes)})
+    model = load(release, release.variant("tflite-fp32"), tmp_path)
+    for count in (1, 4, 1):
+        image = images(count, seed=count)
+        np.testing.assert_allclose(model.run({"image": image})["scores"], expected(image))
+    with pytest.raises(InferenceError):
+        model.run({"image": images(2).astype(np.float32)})
 
 
 def test_outputs_are_the_callers_own(model: LoadedModel) -> None:

@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
 from edge_runtime.arrays import to_array
@@ -111,6 +113,23 @@ def tflite_model(folder: Path) -> bytes:
             )
             staged.rename(path)
     return path.read_bytes()
+
+
+def of_one_sample(data: bytes) -> bytes:
+    """The TFLite model as exporters of fixed shapes write it."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shapeSignature = None
+    before, after = (np.array(shape, np.int32).tobytes() for shape in ([-1, 4], [1, 4]))
+    for buffer in model.buffers:
+        if buffer.data is not None and bytes(buffer.data) == before:
+            buffer.data = np.frombuffer(after, np.uint8)
+    for operator in model.subgraphs[0].operators:
+        if isinstance(operator.builtinOptions, schema.ReshapeOptionsT):
+            operator.builtinOptions.newShape = [1, 4]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def golden_vectors(count: int = 2) -> bytes:

@@ -192,9 +192,8 @@ def max_batch(program: torch.export.ExportedProgram, shown: str) -> int | None:
                 f"{shown} takes batches of {bounds.lower} and more, and devices ask about one sample; "
                 'export it with dynamic_shapes of torch.export.Dim("batch", min=1)'
             )
-        if (
-            bounds.upper.is_Integer
-        ):  # no bound is an infinity of PyTorch's own, whose `is_finite` is not False
+        # No bound is an infinity of PyTorch's own, whose `is_finite` is not False.
+        if bounds.upper.is_Integer:
             most.append(int(bounds.upper))
     return min(most, default=None)
 

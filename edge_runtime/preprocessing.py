@@ -7,6 +7,7 @@ tokenizes or transforms is in modules of its own, imported when a step needs it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from edge_runtime.arrays import as_bytes
 from edge_runtime.errors import InputError, PackageError
-from edge_runtime.port import AnyArray
+from edge_runtime.port import AnyArray, RawValue
 from ota_contract.manifest import Release
 from ota_contract.preprocessing import InputSpec, Step
 from ota_contract.preprocessing_steps import (
@@ -50,13 +51,16 @@ class Preprocessing:
         Raises:
             PackageError: A vocabulary is missing or is not one.
         """
-        self._specs = tuple(specs)
-        self._steps = {spec.input: spec.active_steps for spec in self._specs}
-        self._tokenizers = {
-            spec.input: _tokenizer(spec.tokenizer, vocabularies or {})
-            for spec in self._specs
-            if spec.tokenizer is not None
-        }
+        self._plans = tuple(
+            _Plan(
+                spec=spec,
+                # Found once: numpy takes ten microseconds to make a type of its name, each time.
+                dtype=np.dtype(spec.raw_datatype.dtype),
+                steps=spec.active_steps,
+                tokenizer=None if spec.tokenizer is None else _tokenizer(spec.tokenizer, vocabularies or {}),
+            )
+            for spec in specs
+        )
 
     @classmethod
     def of_release(cls, release: Release, folder: Path) -> Self:
@@ -73,7 +77,7 @@ class Preprocessing:
                 raise PackageError(f"{folder / asset.path}: {error.strerror}") from error
         return cls(release.preprocessing, vocabularies)
 
-    def prepare(self, raw: Mapping[str, Any]) -> dict[str, AnyArray]:
+    def prepare(self, raw: Mapping[str, RawValue]) -> dict[str, AnyArray]:
         """Turn raw values into the model's input tensors; inputs without a spec pass through.
 
         Args:
@@ -85,34 +89,63 @@ class Preprocessing:
             RuntimeNotInstalledError: A step needs a package that is not installed.
         """
         tensors = dict(raw)
-        for spec in self._specs:
-            if spec.input not in raw:
-                raise InputError(f"raw input {spec.input} is missing")
-            value = tensors.pop(spec.input)
+        for plan in self._plans:
+            name = plan.spec.input
+            if name not in raw:
+                raise InputError(f"raw input {name} is missing")
             try:
-                tensors.update(self._made(spec, value))
+                tensors.update(plan.made(tensors.pop(name)))
             except InputError as error:
-                named = str(error).startswith("raw input")
-                raise error if named else InputError(f"raw input {spec.input}: {error}") from error
+                raise InputError(f"raw input {name}: {error}") from error
         return tensors
 
-    def _made(self, spec: InputSpec, value: Any) -> Mapping[str, AnyArray]:  # noqa: ANN401 - unchecked yet
-        steps = self._steps[spec.input]
-        if spec.raw_datatype is not Datatype.BYTES:
-            _check_raw(spec, value)
-            return {spec.input: _run(steps, value)}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be done with one raw value."""
+
+    spec: InputSpec
+    dtype: np.dtype[Any]
+    steps: tuple[Step, ...]
+    """Without those that the graph does."""
+    tokenizer: Any
+    """Of `edge_runtime.wordpiece`, which few models need; else None."""
+
+    def made(self, value: RawValue) -> Mapping[str, AnyArray]:
+        if self.spec.raw_datatype is not Datatype.BYTES:
+            array = self._checked(value)
+            return {self.spec.input: _run(self.steps, array) if self.steps else array}
         elements = as_bytes(value)
-        if spec.raw_shape[0] not in (DYNAMIC, len(elements)):
-            raise InputError(f"{len(elements)} elements, expected {spec.raw_shape[0]}")
-        tokenizer = self._tokenizers.get(spec.input)
-        if tokenizer is not None:
-            return dict(tokenizer.numbers(elements))
-        return {spec.input: _run(steps, elements)}
+        if self.spec.raw_shape[0] not in (DYNAMIC, len(elements)):
+            raise InputError(f"{len(elements)} elements, expected {self.spec.raw_shape[0]}")
+        if self.tokenizer is not None:
+            return dict(self.tokenizer.numbers(elements))
+        return {self.spec.input: _run(self.steps, elements)}
+
+    def _checked(self, array: RawValue) -> AnyArray:
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"expected a numpy array, got {type(array).__name__}")
+        wanted = self.spec.raw_shape
+        if array.dtype != self.dtype or not _admits(wanted, array.shape):
+            raise InputError(
+                f"expected {self.spec.raw_datatype.value} of shape {list(wanted)}, "
+                f"got {array.dtype} of shape {list(array.shape)}"
+            )
+        return array
+
+
+def _admits(wanted: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    if len(wanted) != len(shape):
+        return False
+    for asked, length in zip(wanted, shape, strict=True):  # noqa: SIM110 - `all` costs a microsecond more
+        if asked not in (DYNAMIC, length):
+            return False
+    return True
 
 
 def prepare(
     specs: Iterable[InputSpec],
-    raw: Mapping[str, Any],
+    raw: Mapping[str, RawValue],
     vocabularies: Mapping[str, bytes] | None = None,
 ) -> dict[str, AnyArray]:
     """`Preprocessing.prepare`, once."""
@@ -132,19 +165,6 @@ def _tokenizer(step: WordPiece, vocabularies: Mapping[str, bytes]) -> Any:  # no
     if step.vocabulary not in vocabularies:
         raise PackageError(f"vocabulary {step.vocabulary} is missing")
     return Tokenizer(step, vocabularies[step.vocabulary])
-
-
-def _check_raw(spec: InputSpec, array: object) -> None:
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"raw input {spec.input}: expected a numpy array, got {type(array).__name__}")
-    fits = len(array.shape) == len(spec.raw_shape) and all(
-        wanted in (DYNAMIC, length) for wanted, length in zip(spec.raw_shape, array.shape, strict=True)
-    )
-    if array.dtype != spec.raw_datatype.dtype or not fits:
-        raise InputError(
-            f"raw input {spec.input}: expected {spec.raw_datatype.value} of shape "
-            f"{list(spec.raw_shape)}, got {array.dtype} of shape {list(array.shape)}"
-        )
 
 
 def _run(steps: Sequence[Step], value: AnyArray | Sequence[bytes]) -> AnyArray:

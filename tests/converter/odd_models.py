@@ -45,6 +45,13 @@ def main(digits: Path, folder: Path) -> None:
         answer = layer(answer)
     keras.Model(tensor, answer).save(folder / "unscaled.keras")
 
+    # Colour images of unequal sides, each channel to be normalised by the converter.
+    keras.utils.set_random_seed(3)
+    photo = keras.Input((5, 7, 3), name="x")
+    tensor = keras.layers.Conv2D(4, 3, activation="relu")(photo)
+    tensor = keras.layers.Dense(4, activation="softmax")(keras.layers.Flatten()(tensor))
+    keras.Model(photo, tensor).save(folder / "channels.keras")
+
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -119,7 +119,7 @@ def write_raw_case(folder: Path) -> Path:
     (folder / "vocab.txt").write_bytes(VOCABULARY)
     for part, low, high in (("evaluation", 0, 12), ("calibration", 12, 18), ("golden", 18, 21)):
         rows = [raw_values(seed) for seed in range(low, high)]
-        arrays = {
+        arrays: dict[str, Any] = {
             "photo": np.array([row["photo"] for row in rows]),
             "text": np.array([row["text"] for row in rows]),
             "sound": np.concatenate([row["sound"] for row in rows]),

@@ -49,9 +49,8 @@ def vocabulary() -> bytes:
     """Trained on the project's own pages and the texts above, so that words are split in earnest."""
     trainer = BertWordPieceTokenizer(lowercase=False, strip_accents=False)
     pages = [path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))]
-    trainer.train_from_iterator(
-        [*pages, *TEXTS, *map(str.lower, pages)], vocab_size=3_000, show_progress=False
-    )
+    texts = iter([*pages, *TEXTS, *map(str.lower, pages)])
+    trainer.train_from_iterator(texts, vocab_size=3_000, show_progress=False)
     entries = sorted(trainer.get_vocab().items(), key=lambda item: int(item[1]))
     return "".join(f"{token}\n" for token, _ in entries).encode()
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from converter.jobs import Job
+from converter.onnx_importing.fusing import with_gelu
 from converter.onnx_ml.rewriting import plain_for, uses_ml
 from converter.onnx_to_mil.importing import program_of
 from converter.onnx_to_mil.node import Node
@@ -63,7 +64,9 @@ def built(model: Any, inputs: Sequence[Any], *, target: Any, precision: Any) -> 
     Raises:
         OperatorRefusedError: An operator, or a use of one, that is not known.
     """
-    program = program_of(folded(model), opset_version=target)
+    model = folded(model)
+    with_gelu(model.graph)
+    program = program_of(model, opset_version=target)
     return ct.convert(
         program,
         source="milinternal",

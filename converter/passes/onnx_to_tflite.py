@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from converter.jobs import Job
+from converter.onnx_importing.fusing import with_gelu
 from converter.onnx_ml.rewriting import plain_for
 from converter.onnx_to_torch.importing import module_of
 from converter.onnx_to_torch.node import Node
@@ -45,5 +46,7 @@ def built(model: Any) -> bytes:  # noqa: ANN401 - onnx publishes no types
     Raises:
         OperatorRefusedError: An operator, or a use of one, that is not known.
     """
-    module = module_of(folded(model))
+    model = folded(model)
+    with_gelu(model.graph)
+    module = module_of(model)
     return tflite_of(module, module.example())

@@ -60,17 +60,18 @@ class _Together(torch.nn.Module):
 
     def __init__(self, modules: Sequence[GraphModule]) -> None:
         super().__init__()
-        self._modules_in_order = torch.nn.ModuleList(modules)
+        self._parts = list(modules)
+        self._registered = torch.nn.ModuleList(modules)
         self._counts = [len(module.example()) for module in modules]
         self.eval()
 
     def example(self) -> list[torch.Tensor]:
-        return [tensor for module in self._modules_in_order for tensor in module.example()]
+        return [tensor for module in self._parts for tensor in module.example()]
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs: list[torch.Tensor] = []
         rest = iter(inputs)
-        for module, count in zip(self._modules_in_order, self._counts, strict=True):
+        for module, count in zip(self._parts, self._counts, strict=True):
             outputs += module(*(next(rest) for _ in range(count)))
         return tuple(outputs)
 

@@ -37,7 +37,7 @@ class Job:
     """What the process of one pass is told."""
 
     name: str
-    """Of the pass; the module in `converter.passes` where `module` names no other."""
+    """The module that does it, in `converter.passes` where it names no package."""
     folder: Path
     recipe_path: Path
     overrides: Overrides
@@ -46,8 +46,6 @@ class Job:
     params: Mapping[str, Any]
     hides: tuple[str, ...] = ()
     """Packages that are not to be imported."""
-    module: str = ""
-    """What holds its `run`, where that is not ours."""
     needs: tuple[str, ...] = ()
     """Distributions it uses."""
     reads: frozenset[Reads] = EVERYTHING
@@ -56,7 +54,7 @@ class Job:
     @property
     def runs(self) -> str:
         """The module that holds its `run`."""
-        return self.module or f"converter.passes.{self.name}"
+        return self.name if "." in self.name else f"converter.passes.{self.name}"
 
     @property
     def out(self) -> Path:
@@ -110,7 +108,6 @@ def write_job(job: Job) -> None:
         "inputs": {key: str(path) for key, path in job.inputs.items()},
         "params": dict(job.params),
         "hides": job.hides,
-        "module": job.module,
         "needs": job.needs,
         "reads": sorted(which.value for which in job.reads),
     }
@@ -133,7 +130,6 @@ def read_job(folder: Path) -> Job:
         inputs={key: Path(path) for key, path in value["inputs"].items()},
         params=value["params"],
         hides=tuple(value["hides"]),
-        module=value["module"],
         needs=tuple(value["needs"]),
         reads=frozenset(map(Reads, value["reads"])),
     )

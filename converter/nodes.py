@@ -60,6 +60,7 @@ class Pass:
     takes: frozenset[str] = frozenset()
     """The options of a recipe's variant (`converter.variants.Options`) it obeys."""
     module: str = ""
+    """The module that does it: of `converter.passes`, or with its package's name, as plug-ins have it."""
     calibrated: bool = False
     """Whether it may look at the calibration set."""
     hides: tuple[str, ...] = ()
@@ -69,7 +70,7 @@ class Pass:
 
     @property
     def code(self) -> str:
-        """The module in `converter.passes` that does it."""
+        """The name of the job that does it, by which its module is found."""
         return self.module or self.id
 
     @property

@@ -1,7 +1,8 @@
 """The routes from a source model to variants, as data: nodes, and the passes between them.
 
-A new tool is a new `Pass` here and a module in `converter.passes`; nothing else knows how variants
-come about. `docs/adr` records why a pass was chosen over another; the reason in one line is with it.
+A new tool is a new `Pass` here and a module in `converter.passes`, or a plug-in (`converter.plug_ins`);
+nothing else knows how variants come about. `docs/adr` records why a pass was chosen over another; the reason
+in one line is with it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 
 from converter.errors import RouteError
 from converter.nodes import Format, Node, Pass
+from converter.plug_ins import plug_in_passes
 from converter.precision_passes import precision_passes
 from converter.recipe import Framework
 from converter.variants import Precision, Target
@@ -27,6 +29,7 @@ __all__ = [
     "Node",
     "Pass",
     "check_installed",
+    "known_passes",
     "node_of",
     "other_routes",
     "route_to",
@@ -153,13 +156,26 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
+def known_passes() -> tuple[Pass, ...]:
+    """Our own passes, then those of plug-ins.
+
+    Raises:
+        RouteError: A plug-in is broken, or gives a pass the name of one of ours.
+    """
+    own, others = {step.id for step in PASSES}, plug_in_passes()
+    for step in others:
+        if step.id in own:
+            raise RouteError(f"the plug-in of {step.module} brings a pass {step.id}, as Ferry does itself")
+    return (*PASSES, *others)
+
+
 def node_of(target: Target) -> Node:
     """The node that is a variant.
 
     Raises:
         RouteError: No pass gives it.
     """
-    nodes = [step.target for step in PASSES if step.target.format.runtime is target.runtime]
+    nodes = [step.target for step in known_passes() if step.target.format.runtime is target.runtime]
     for node in nodes:
         if node.precision is target.precision:
             return node
@@ -179,13 +195,13 @@ def source_node(framework: Framework) -> Node:
     }[framework]
 
 
-def route_to(target: Node, *, start: Node, passes: Iterable[Pass] = PASSES) -> tuple[Pass, ...]:
-    """The shortest chain of passes, the one declared first among equals.
+def route_to(target: Node, *, start: Node, passes: Iterable[Pass] | None = None) -> tuple[Pass, ...]:
+    """The shortest chain of passes, the one declared first among equals; of all known ones by default.
 
     Raises:
         RouteError: There is none.
     """
-    passes = tuple(passes)
+    passes = known_passes() if passes is None else tuple(passes)
     reached: dict[Node, tuple[Pass, ...]] = {start: ()}
     pending = deque([start])
     while pending:
@@ -200,10 +216,10 @@ def route_to(target: Node, *, start: Node, passes: Iterable[Pass] = PASSES) -> t
 
 
 def other_routes(
-    target: Node, *, start: Node, passes: Iterable[Pass] = PASSES
+    target: Node, *, start: Node, passes: Iterable[Pass] | None = None
 ) -> tuple[tuple[Pass, ...], ...]:
     """The chains that `route_to` did not choose, the shortest first."""
-    passes = tuple(passes)
+    passes = known_passes() if passes is None else tuple(passes)
     found: list[tuple[Pass, ...]] = []
     pending: deque[tuple[Node, tuple[Pass, ...]]] = deque([(start, ())])
     while pending:
@@ -227,7 +243,8 @@ def check_installed(passes: Iterable[Pass]) -> None:
     for step in passes:
         missing = [name for name in step.needs if version_of(name) is None]
         if missing:
-            raise RouteError(f"{step.id} needs {', '.join(missing)}: pip install 'edge-ferry[{step.extra}]'")
+            what = " ".join(missing) if "." in step.code else f"'edge-ferry[{step.extra}]'"
+            raise RouteError(f"{step.id} needs {', '.join(missing)}: pip install {what}")
 
 
 def version_of(distribution: str) -> str | None:

@@ -124,7 +124,6 @@ def test_what_a_pass_reads_of_the_recipe_counts(recipe: Path, found: str, replac
         {"params": {"opset": 16}},
         {"hides": ("torch",)},
         {"needs": ("onnx", "onnxruntime")},
-        {"module": "converter.passes.measure"},
     ],
 )
 def test_a_changed_job_counts(recipe: Path, changes: dict[str, Any]) -> None:
@@ -273,13 +272,12 @@ def test_a_changed_line_of_code_counts(package: Path, name: str, counts: bool) -
 
 def test_code_the_key_does_not_hold_is_noticed(package: Path, recipe: Path) -> None:
     job = Job(
-        name="entry",
+        name="foreign_passes.entry",
         folder=package,
         recipe_path=recipe,
         overrides=Overrides(),
         inputs={},
         params={},
-        module="foreign_passes.entry",
     )
     assert covers(job, ["json", "numpy", "foreign_passes.late", "converter.jobs", "__main__"])
     assert not covers(job, ["foreign_passes.unused"])

@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from converter.errors import OperatorRefusedError
 from converter.passes.onnx_graphs import attribute_of
 
-__all__ = ["Rewrite", "Use", "labelled", "transformed"]
+__all__ = ["DOMAIN", "Rewrite", "Use", "labelled", "transformed"]
+
+DOMAIN = "ai.onnx.ml"
 
 _AXES_INPUT = 18
 """From this opset on all reductions take their axes as an input; ReduceSum since 13."""
@@ -100,7 +102,7 @@ class Use:
             OperatorRefusedError: Always.
         """
         name = self.node.name or next(iter(self.node.output), "")
-        raise OperatorRefusedError(f"op ai.onnx.ml.{self.node.op_type} ({name}): {why}")
+        raise OperatorRefusedError(f"op {DOMAIN}.{self.node.op_type} ({name}): {why}")
 
 
 Rewrite = Callable[[Use], list[str]]

@@ -34,6 +34,8 @@ class Forest:
     values: NDArray[np.float32]
     """What a node adds to each score, [nodes, scores]; zeros for branches."""
     roots: NDArray[np.int32]
+    certain: NDArray[np.bool_]
+    """Of each score, whether some tree adds to it wherever it ends."""
     depth: int
     """Steps from a root to the farthest leaf."""
 
@@ -48,6 +50,7 @@ class _Nodes:
     true: NDArray[np.int64]
     false: NDArray[np.int64]
     roots: list[int]
+    trees: Sequence[int]
     places: Mapping[tuple[int, int], int]
 
 
@@ -75,17 +78,20 @@ def forest_of(use: Use, *, weights: str, scores: int) -> Forest:
             features[place], thresholds[place] = nodes.features[node], threshold
             children[place] = rank[first]
     values = np.zeros((len(order), scores), np.float32)
+    told = np.zeros((len(order), scores), bool)
     for tree, node, score, weight in _leaves(use, weights):
         where = nodes.places.get((tree, node))
         if where is None or not 0 <= score < scores:
             use.refuse("a leaf's weight belongs to no node or no score")
         values[rank[where], score] += weight
+        told[rank[where], score] = True
     return Forest(
         features=features,
         thresholds=thresholds,
         children=children,
         values=values,
         roots=rank[nodes.roots].astype(np.int32),
+        certain=_certain(told, children, [nodes.trees[node] for node in order]),
         depth=depth,
     )
 
@@ -116,8 +122,18 @@ def _nodes(use: Use) -> _Nodes:
         true=positions(true),
         false=positions(false),
         roots=[firsts[tree] for tree in dict.fromkeys(trees)],
+        trees=trees,
         places=places,
     )
+
+
+def _certain(told: NDArray[np.bool_], children: NDArray[np.int32], trees: Sequence[int]) -> NDArray[np.bool_]:
+    leaves = children == np.arange(len(children))
+    silent = {tree: np.zeros(told.shape[1], bool) for tree in dict.fromkeys(trees)}
+    for tree, row in zip(np.asarray(trees)[leaves].tolist(), told[leaves], strict=True):
+        silent[tree] |= ~row
+    everywhere: NDArray[np.bool_] = ~np.logical_and.reduce(list(silent.values()))
+    return everywhere
 
 
 def _thresholds(use: Use) -> NDArray[np.float32]:

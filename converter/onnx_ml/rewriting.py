@@ -10,12 +10,11 @@ from onnx import numpy_helper
 
 from converter.errors import OperatorRefusedError
 from converter.onnx_ml import features, linear, trees, vectors
-from converter.onnx_ml.emitting import Rewrite, Use
+from converter.onnx_ml.emitting import DOMAIN, Rewrite, Use
 from converter.passes.onnx_graphs import captured_names
 
 __all__ = ["DOMAIN", "REWRITES", "TREES", "plain", "plain_for", "uses_ml"]
 
-DOMAIN = "ai.onnx.ml"
 TREES = trees.OPERATORS
 """Ensembles, which ONNX Runtime computes best as they are."""
 _TYPED = 3

@@ -30,7 +30,7 @@ def _regressor(use: Use) -> list[str]:
         total = use.add("Mul", total, use.constant(np.float32(1 / len(forest.roots))))
     elif aggregate != "SUM":
         use.refuse(f"aggregate_function {aggregate}")
-    return [transformed(use, _with_base(use, total, scores))]
+    return [transformed(use, _with_base(use, total, forest))]
 
 
 def _classifier(use: Use) -> list[str]:
@@ -40,7 +40,7 @@ def _classifier(use: Use) -> list[str]:
         scores = _second_class(use)
     else:
         forest = forest_of(use, weights="class", scores=classes)
-        scores = transformed(use, _with_base(use, _summed(use, forest), classes))
+        scores = transformed(use, _with_base(use, _summed(use, forest), forest))
     return [labelled(use, scores), scores]
 
 
@@ -65,12 +65,15 @@ def _second_class(use: Use) -> str:
     return transformed(use, use.add("Concat", other, score, axis=-1))
 
 
-def _with_base(use: Use, total: str, scores: int) -> str:
-    base = use.floats("base_values")
+def _with_base(use: Use, total: str, forest: Forest) -> str:
+    base, scores = use.floats("base_values"), len(forest.certain)
     if not len(base):
         return total
     if len(base) not in (1, scores):
         use.refuse(f"{len(base)} base values for {scores} scores")
+    if not forest.certain[base != 0 if len(base) == scores else slice(None)].all():
+        # The specification adds the base value always, ONNX Runtime only to what a leaf was added to.
+        use.refuse("a base value of a score that a sample may end in no leaf of")
     return use.add("Add", total, use.constant(base))
 
 

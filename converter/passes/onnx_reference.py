@@ -9,6 +9,7 @@ import onnxruntime
 
 from converter.errors import SourceError
 from converter.jobs import Job
+from converter.onnx_ml.zipmaps import unzipped
 from converter.passes.onnx_source import open_onnx
 from converter.recipe import Recipe, shown_path
 from edge_runtime.port import AnyArray
@@ -28,7 +29,8 @@ class OnnxReference:
         Raises:
             SourceError: It cannot be opened, or is not what the recipe describes.
         """
-        self._matched = open_onnx(job, recipe).matched
+        source = open_onnx(job, recipe)
+        self._matched, self._zipped = source.matched, source.zipped
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # sums must not depend on how many cores this machine has
         options.log_severity_level = _FATAL
@@ -50,5 +52,9 @@ class OnnxReference:
             if item.permutation:
                 array = np.ascontiguousarray(array.transpose(item.permutation))
             fed[item.inner] = array.astype(item.dtype)
-        results: list[AnyArray] = self._session.run([inner for _, inner in self._matched.outputs], fed)
-        return results
+        names = [inner for _, inner in self._matched.outputs]
+        results = self._session.run(names, fed)
+        return [
+            unzipped(result, self._zipped[name]) if name in self._zipped else result
+            for name, result in zip(names, results, strict=True)
+        ]

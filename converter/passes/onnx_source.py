@@ -6,7 +6,7 @@ nobody here has, or hold NaN. Each is refused here in one line, before anything 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from converter.errors import PassError, Reason, SourceError
 from converter.jobs import Job
+from converter.onnx_ml.zipmaps import Labels, without_zipmaps
 from converter.passes.finite import means_infinity
 from converter.passes.onnx_external import read_external
 from converter.passes.onnx_graphs import all_nodes, all_tensors
@@ -48,6 +49,8 @@ class OnnxSource:
     sha256: str
     """Of the file, and of those with its weights."""
     matched: Matched
+    zipped: Mapping[str, Labels]
+    """Outputs that the file makes dictionaries of, and their keys; in `model` they are tensors."""
 
 
 def open_onnx(job: Job, recipe: Recipe) -> OnnxSource:
@@ -71,7 +74,8 @@ def open_onnx(job: Job, recipe: Recipe) -> OnnxSource:
     _check_operators(model, shown)
     _check_finite(job, model, shown)
     model = _with_known_opset(model, shown)
-    return OnnxSource(model=model, sha256=digest, matched=matched(model, recipe))
+    zipped = without_zipmaps(model)
+    return OnnxSource(model=model, sha256=digest, matched=matched(model, recipe), zipped=zipped)
 
 
 def _parsed(recipe: Recipe, shown: str) -> Any:  # noqa: ANN401 - onnx publishes no types

@@ -300,10 +300,18 @@ class Model:
     def _by_previous(
         self, inputs: Mapping[str, RawValue], failure: _Failure, reasons: dict[str, str]
     ) -> Answer | None:
+        from edge_runtime.errors import InputError  # noqa: PLC0415 - cached
+
         previous = self._load_previous(reasons)
         if previous is None:
             return None
-        outcome = self._attempt(previous, inputs)
+        try:
+            outcome = self._attempt(previous, inputs)
+        except InputError as error:
+            if failure.cause is FallbackCause.MISSING:
+                raise
+            # Right for the live release, which failed; this one took something else.
+            outcome = _Failure(cause=FallbackCause.ERROR, reason=str(error))
         if isinstance(outcome, _Failure):
             reasons[AnsweredBy.PREVIOUS.value] = outcome.reason
             return None

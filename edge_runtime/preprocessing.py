@@ -88,7 +88,7 @@ class Preprocessing:
             InputError: A raw value is missing, of another type or shape than the spec says, or out of bounds.
             RuntimeNotInstalledError: A step needs a package that is not installed.
         """
-        tensors = dict(raw)
+        tensors: dict[str, Any] = dict(raw)
         for plan in self._plans:
             name = plan.spec.input
             if name not in raw:

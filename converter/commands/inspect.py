@@ -22,6 +22,7 @@ from rich.table import Table
 from edge_runtime.package import open_package
 from ota_contract.documents import format_instant
 from ota_contract.manifest import MILLION, Delta, Quality, Release, Variant
+from ota_contract.preprocessing import InputSpec, input_spec_to_json
 
 __all__ = ["configure", "run", "show_release", "variant_row"]
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             "created": format_instant(release.created),
             "license": release.license,
             "golden_vectors": release.golden.vectors,
+            "preprocessing": [input_spec_to_json(spec) for spec in release.preprocessing],
             "variants": [variant_row(variant) for variant in release.variants],
             "deltas": [_delta_row(release, delta) for delta in release.deltas],
             "toolchain": dict(release.toolchain),
@@ -95,6 +97,14 @@ def _delta_row(release: Release, delta: Delta) -> dict[str, Any]:
     }
 
 
+def _taken(spec: InputSpec) -> str:
+    """A raw value and what becomes of it."""
+    words = [f"{step.operation.value}{' (in the graph)' if step.folded else ''}" for step in spec.steps]
+    made = f" → {', '.join(spec.produces)}" if spec.tokenizer else ""
+    raw = f"{spec.input} {spec.raw_datatype.value} {list(spec.raw_shape)}"
+    return f"{raw}: {', '.join(words) or 'as it is'}{made}"
+
+
 def show_release(release: Release) -> None:
     """Print a release, the table of its variants, and what was or was not run of each."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
@@ -102,6 +112,8 @@ def show_release(release: Release) -> None:
         f"[bold]{release.name} {release.version}[/bold]  counter {release.counter}, "
         f"floor {release.floor}, {escape(release.license)}, {release.golden.vectors} golden vectors"
     )
+    for spec in release.preprocessing:
+        console.print(f"takes {escape(_taken(spec))}")
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for heading in ("#", "VARIANT", "RUNTIME", "TYPE", "VERIFIED"):
         table.add_column(heading, no_wrap=True)

@@ -147,6 +147,10 @@ def test_it_is_converted_into_a_package_that_tests_itself(ferry: Ferry, case: Pa
         ("text", "BYTES"),
     ]
     assert [spec.tolerance for spec in release.preprocessing] == [4.0, 1e-3, 0.0]
+    shown = ferry("inspect", tmp_path / "package").out
+    assert "takes photo BYTES [-1]: decode, resize\n" in shown
+    assert "takes text BYTES [-1]: wordpiece → ids, mask\n" in shown
+    assert "takes sound INT16 [-1, 400]: log_mel\n" in shown
     _check_golden(release, tmp_path / "package")
 
 

@@ -127,6 +127,20 @@ def test_an_error_is_answered_by_the_previous_release(ferry: Ferry) -> None:
     assert answer.reason == "error: out of order"
 
 
+def test_a_previous_release_that_took_something_else_is_passed_over(ferry: Ferry) -> None:
+    """The input is right for the live release: it is no mistake of the caller's."""
+    model = ferry.model("vision/digits")
+    spoil(model, fails)
+    model.predict({"image": image()})
+    previous = model._previous
+    assert previous is not None
+    previous.release = replace(previous.release, inputs=(replace(previous.release.inputs[0], name="other"),))
+    with pytest.raises(NoAnswerError) as caught:
+        model.predict({"image": image()})
+    assert caught.value.reasons["live"] == "out of order"
+    assert caught.value.reasons["previous"] == "expected inputs ['other'], got ['image']"
+
+
 def test_when_every_link_fails_the_reasons_are_told_link_by_link(ferry: Ferry) -> None:
     model = ferry.model("vision/digits")
     spoil(model, fails)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,18 +125,30 @@ class _Matched(torch.nn.Module):
 
 
 def _check_mode(program: torch.export.ExportedProgram, shown: str) -> None:
-    changed = program.graph_signature.buffers_to_mutate
-    if changed:
-        name = next(iter(changed.values()))
-        raise SourceError(f"{shown} changes its own buffer {name} when it answers; {_ADVICE}")
-    for node in program.graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if node.op != "call_function" or schema is None:
-            continue
+    for node, schema in _calls(program):
         for position, argument in enumerate(schema.arguments):
             given = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
             if argument.name in _MODES and given is True:
                 raise SourceError(f"{shown} was exported in training mode ({schema.name}); {_ADVICE}")
+    for name in _changed_buffers(program):
+        raise SourceError(f"{shown} changes its own buffer {name} when it answers; {_ADVICE}")
+
+
+def _changed_buffers(program: torch.export.ExportedProgram) -> Iterator[str]:
+    """What an answer leaves behind: stated by functional programs, done in place by others."""
+    signature = program.graph_signature
+    yield from signature.buffers_to_mutate.values()
+    for node, schema in _calls(program):
+        first = getattr(node.args[0], "name", "") if node.args else ""
+        if schema.is_mutable and first in signature.inputs_to_buffers:
+            yield signature.inputs_to_buffers[first]
+
+
+def _calls(program: torch.export.ExportedProgram) -> Iterator[tuple[torch.fx.Node, Any]]:
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if node.op == "call_function" and schema is not None:
+            yield node, schema
 
 
 def _check_finite(job: Job, program: torch.export.ExportedProgram, shown: str) -> None:

@@ -68,23 +68,6 @@ def _refusal(recipe_path: Path) -> str:
     return message
 
 
-@pytest.fixture
-def without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of passes die when something imports TensorFlow."""
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Trap:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('tensorflow', 'keras', 'tf2onnx'):\n"
-        "            raise SystemExit(f'{name} was imported')\n"
-        "sys.meta_path.insert(0, Trap())\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    monkeypatch.setattr("converter.processes._ROOT", f"{root}:{site}")
-
-
 @pytest.mark.usefixtures("without_tensorflow")
 def test_an_image_model_becomes_float_and_integer_variants(ferry: Ferry, tmp_path: Path) -> None:
     """Pixels in NHWC go in; scaling and the change of layout are in the graph, also where H ≠ W."""

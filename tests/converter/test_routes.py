@@ -14,6 +14,7 @@ from converter.routes import (
     KERAS,
     ONNX_SOURCE,
     PASSES,
+    TORCH,
     Format,
     Node,
     Pass,
@@ -51,6 +52,19 @@ def test_core_ml_comes_from_the_source_where_it_can_and_through_onnx_else() -> N
     (other,) = other_routes(target, start=KERAS)
     assert [step.id for step in other] == ["keras_to_onnx", "onnx_to_coreml"]
     assert [step.id for step in route_to(target, start=ONNX_SOURCE)] == ["onnx_to_onnx", "onnx_to_coreml"]
+
+
+def test_a_pytorch_program_goes_straight_to_tflite_and_through_onnx_to_core_ml() -> None:
+    """And what its passes need is in an extra of its own."""
+    for runtime, precision, passes in (
+        (Runtime.ONNX, Precision.FP32, ["torch_to_onnx"]),
+        (Runtime.TFLITE, Precision.FP32, ["torch_to_tflite"]),
+        (Runtime.COREML, Precision.FP16, ["torch_to_onnx", "onnx_to_coreml"]),
+    ):
+        route = route_to(node_of(Target(runtime=runtime, precision=precision)), start=TORCH)
+        assert [step.id for step in route] == passes
+        assert route[0].extra == "torch"
+        assert "tensorflow" in route[0].hides
 
 
 def test_shared_passes_run_once_and_first() -> None:

@@ -1,7 +1,7 @@
 """Exports small PyTorch models as their users do: `python -m tests.converter.torch_models FOLDER`.
 
-Each family as `<name>-any.pt2`, of any batch, and `<name>-one.pt2`, of one sample, with samples and the eager
-model's own answers beside it; images are of unequal sides. `odd/` holds what nobody should convert.
+Each family as `<name>-any.pt2`, of any batch, some as `<name>-one.pt2`, of one sample, with samples and the
+eager model's own answers beside it; images are of unequal sides. `odd/` holds what nobody should convert.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ __all__ = ["FAMILIES", "main"]
 
 CLASSES = 4
 SAMPLES = 40
+ONES = ("cnn", "lstm")
+"""Exported for one sample, too."""
 
 
 class Convolution(nn.Module):
@@ -109,8 +111,8 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cnn": (Convolution, (3, 8, 6)),
     "mobile": (mobile, (3, 8, 6)),
     "transformer": (Transformer, (3, 8, 6)),
-    "lstm": (lambda: Recurrent(nn.LSTM), (6, 5)),
-    "gru": (lambda: Recurrent(nn.GRU, both=True), (6, 5)),
+    "lstm": (lambda: Recurrent(nn.LSTM), (4, 5)),
+    "gru": (lambda: Recurrent(nn.GRU, both=True), (4, 5)),
     "mlp": (perceptron, (7,)),
 }
 
@@ -124,6 +126,19 @@ def settled(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+class Counting(nn.Module):
+    """A model that changes while it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = perceptron()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Any) -> Any:
+        self.get_buffer("count").add_(1)
+        return self.inner(x) + self.count
+
+
 def main(folder: Path) -> None:
     torch.manual_seed(5)
     (folder / "odd").mkdir(parents=True)
@@ -132,7 +147,8 @@ def main(folder: Path) -> None:
         model = settled(make())
         samples = torch.randn(SAMPLES, *shape)
         export(model, folder / f"{name}-any.pt2", samples[:2], dynamic_shapes=({0: batch},))
-        export(model, folder / f"{name}-one.pt2", samples[:1])
+        if name in ONES:
+            export(model, folder / f"{name}-one.pt2", samples[:1])
         with torch.inference_mode():
             np.savez(folder / f"{name}.npz", samples=samples.numpy(), answers=model(samples).numpy())
     _export_odd(folder / "odd")
@@ -148,6 +164,7 @@ def _export_odd(folder: Path) -> None:
     with torch.no_grad():
         broken[0].weight[2, 3] = torch.nan  # type: ignore[index]
     export(broken, folder / "nan.pt2", example)
+    export(settled(Counting()), folder / "counting.pt2", example)
     export(perceptron().train(), folder / "training.pt2", torch.randn(4, 7))
     export(nn.Sequential(nn.Dropout(0.5), nn.Linear(7, CLASSES)), folder / "dropout.pt2", example)
     export(settled(perceptron()).bfloat16(), folder / "bfloat16.pt2", example.bfloat16())

@@ -40,7 +40,7 @@ from converter.plans import Planned
 from converter.progress import Progress
 from converter.ranking import ranked
 from converter.recipe import Overrides, Recipe
-from converter.routes import Node, Pass, version_of
+from converter.routes import Node, version_of
 from converter.schedule import KNOWN, Step, run_steps
 from converter.verification import Findings
 from ota_contract.manifest import MANIFEST_NAME, Release, Runtime, Variant, VerificationStatus, dump_release
@@ -91,8 +91,7 @@ class Phases:
         self._draft = work / "package"
         self.evidence = Evidence(self._recipe, order.sets.evaluation, self._out(_REFERENCE))
         self.seconds: dict[str, float] = {}
-        here = [item for item in order.plan if runs_here(_runtime(item.step))]
-        progress.begin(1 + 2 * len(order.plan) + len(here))
+        progress.begin(1 + 2 * len(order.plan))
 
     def make(self) -> tuple[Made, ...]:
         """Ask the source for its answers, and run every pass."""
@@ -208,9 +207,15 @@ class Phases:
     ) -> Release:
         """Give every variant that can run here its latency and memory, one after the other."""
         makers = {item.planned.id: item for item in made}
+        here = {
+            item.id
+            for item in release.variants
+            if runs_here(item.runtime) and item.metrics.quality is not None
+        }
+        self._progress.begin(len(here))
         variants = []
         for variant in release.variants:
-            if not runs_here(variant.runtime) or variant.metrics.quality is None:
+            if variant.id not in here:
                 variants.append(variant)
                 continue
             key = _key(variant, self._order.host)
@@ -377,10 +382,3 @@ def _where(runtime: Runtime) -> str:
         return HOW
     distribution = _DISTRIBUTIONS[runtime]
     return f"{distribution} {version_of(distribution)}"
-
-
-def _runtime(step: Pass) -> Runtime:
-    runtime = step.target.format.runtime
-    if runtime is None:
-        raise PassError(step.id, Reason.UNCHANGED, "ends in a source format")
-    return runtime

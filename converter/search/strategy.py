@@ -90,7 +90,6 @@ def _worth_mending(space: Space, history: Sequence[Judged]) -> list[Judged]:
         if not judged.trial.raised
         and judged.trial.precision in space.mixable
         and judged.drop is not None
-        and not judged.failure
         and not judged.keeps(space.budget)
         and (best is None or cost(judged, space.prefer) < cost(best, space.prefer))
     ]
@@ -103,7 +102,7 @@ def _mend(space: Space, history: Sequence[Judged], base: Judged) -> Move | None:
         return Examine(precision=precision)
     layers = sorted(space.losses[precision], key=lambda item: (-item.per_byte, item.layer))
     of_base = [item for item in history if item.trial.precision is precision and item.trial.raised]
-    if any(item.failure for item in of_base):
+    if any(item.drop is None for item in of_base):
         return None  # layers of these two precisions do not go together
     most = _most(space, history, base, layers)
     good = [len(item.trial.raised) for item in of_base if item.keeps(space.budget)]

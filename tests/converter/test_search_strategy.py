@@ -165,6 +165,21 @@ def test_a_trial_that_cannot_be_made_ends_mending_and_nothing_else() -> None:
     assert best_first(space, history)[0].trial.precision is Precision.FP32
 
 
+def test_what_fails_another_check_is_mended_too() -> None:
+    """Far off on a golden vector, say: fewer bits are at fault there as well."""
+    world = World(((10, 0.3), (10, 0.0), (10, 0.0)))
+    space = Space(
+        candidates=(Precision.INT8, Precision.FP32), mixable=frozenset(RAISES), raises=RAISES,
+        losses={Precision.INT8: world.examine(Precision.INT8)},
+        budget=0.01, prefer=Prefer.SIZE, max_trials=24,
+    )  # fmt: skip
+    history = [world.judge(Trial(precision=precision)) for precision in space.candidates]
+    history[0] = replace(history[0], failure="y differs from the source by 0.9 on a golden vector")
+    assert next_move(space, history) == Make(
+        trial=Trial(precision=Precision.INT8, raised=("layer0",), to=Precision.FP32)
+    )
+
+
 def _judged(name: Precision, size: int, drop: float, p50: int | None = None, half: float = 0.005) -> Judged:
     estimate = Estimate(value=drop, low=drop - half, high=drop + half)
     return Judged(trial=Trial(precision=name), size_bytes=size, drop=estimate, p50_us=p50)

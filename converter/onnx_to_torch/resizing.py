@@ -1,4 +1,7 @@
-"""Resize: by TFLite's bilinear operation where one means the same, else exactly, by matrices and gathers."""
+"""Resize and GridSample.
+
+Resize goes by TFLite's bilinear operation where one means the same, else exactly, by matrices and gathers.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from converter.onnx_to_torch.node import Convert, Node, as_tensor
 from converter.onnx_to_torch.shaping import picked
 
 __all__ = ["OPERATORS"]
+
+_SAMPLING = {"linear": "bilinear", "cubic": "bicubic"}
+"""What PyTorch calls by the names ONNX had up to opset 19."""
 
 
 def _resize(node: Node) -> torch.Tensor:
@@ -33,4 +39,15 @@ def _is_bilinear(wanted: Resampling) -> bool:
     return plain and wanted.places in ("half_pixel", "align_corners") and min(wanted.sizes[2:]) > 1
 
 
-OPERATORS: dict[str, Convert] = {"Resize": _resize}
+def _grid_sample(node: Node) -> torch.Tensor:
+    x, grid = node.tensor(0), node.tensor(1)
+    mode, padding = node.attr("mode", "linear"), node.attr("padding_mode", "zeros")
+    if x.ndim != len("NCHW"):
+        node.refuse(f"{x.ndim - 2} spatial dimensions")
+    if padding == "reflection":
+        node.refuse(f"padding_mode {padding}")
+    corners = bool(node.attr("align_corners", 0))
+    return functional.grid_sample(x, grid, _SAMPLING.get(mode, mode), padding, corners)
+
+
+OPERATORS: dict[str, Convert] = {"Resize": _resize, "GridSample": _grid_sample}

@@ -12,6 +12,7 @@ from converter.errors import OperatorRefusedError
 __all__ = ["tflite_of"]
 
 _LINE = 300
+_ERROR = "error: "
 
 
 def tflite_of(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> bytes:
@@ -25,7 +26,12 @@ def tflite_of(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> bytes
         made = litert_torch.convert(module, tuple(example), enable_x64=True)
         content: bytes = made.model_content()
     except Exception as error:  # litert_torch raises what its parts do
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = (lines[0] if lines else type(error).__name__)[:_LINE]
-        raise OperatorRefusedError(f"litert_torch cannot convert the program: {why}") from error
+        raise OperatorRefusedError(f"litert_torch cannot convert the program: {_why(error)}") from error
     return content
+
+
+def _why(error: Exception) -> str:
+    """The first line that says anything; MLIR names a place in our source before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = next((line for line in lines if _ERROR in line), lines[0])
+    return told.rpartition(_ERROR)[2][:_LINE]

@@ -24,6 +24,8 @@ _UNKNOWN, _FIRST, _LAST, _PADDING = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
 _SPECIAL = (_UNKNOWN, _FIRST, _LAST, _PADDING, "[MASK]")
 _CONTINUED = "##"
 _LONGEST_WORD = 100
+_MAX_ENTRIES = 500_000
+"""Four times BERT's for a hundred languages; short entries would else fill hundreds of megabytes."""
 
 
 class Tokenizer:
@@ -96,6 +98,8 @@ class Tokenizer:
 def _read(vocabulary: bytes) -> dict[str, int]:
     if len(vocabulary) > MAX_VOCABULARY_BYTES:
         raise PackageError(f"vocabulary: {len(vocabulary)} bytes, at most {MAX_VOCABULARY_BYTES} are read")
+    if vocabulary.count(b"\n") > _MAX_ENTRIES:
+        raise PackageError(f"vocabulary: more than {_MAX_ENTRIES} entries")
     try:
         lines = vocabulary.decode().split("\n")
     except UnicodeDecodeError as error:

@@ -189,6 +189,7 @@ def test_what_is_no_text_within_bounds_is_refused(vocabulary: bytes, text: Any, 
         (b"[UNK]\n[CLS]\n[SEP]\n", r"it has no \[PAD\]"),
         (b"[UNK]\n[CLS]\n[SEP]\n[PAD]\na\na\n", "1 entries appear twice"),
         (b"\xff", "not UTF-8"),
+        (b"a\n" * 500_001, "more than 500000 entries"),
         (bytes(MAX_VOCABULARY_BYTES + 1), "8388609 bytes, at most 8388608"),
     ],
 )

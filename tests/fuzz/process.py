@@ -15,7 +15,9 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["ota_contract", "device_sdk", "edge_runtime.arrays"]):
+_OURS = ["ota_contract", "device_sdk"]
+_OF_RUNTIME = [f"edge_runtime.{name}" for name in ("arrays", "characters", "images", "wordpiece")]
+with atheris.instrument_imports(include=_OURS + _OF_RUNTIME):
     from tests.fuzz.harness import Harness
     from tests.fuzz.mutation import mutate_json
     from tests.fuzz.seeds import dictionary, seeds

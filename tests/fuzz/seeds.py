@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
+
+from PIL import Image
 
 from device_sdk.records import ModelState, Refusal, Slot, Update, dump_state
 from device_sdk.trust_record import TrustRecord, dump_record
@@ -39,6 +42,7 @@ from ota_contract.report import (
 )
 from ota_contract.tensors import Array, Datatype
 from tests.ota_contract.release_samples import sample_release, text_release
+from tests.support.raw_package import VOCABULARY
 
 __all__ = ["dictionary", "seeds"]
 
@@ -267,6 +271,18 @@ def _deltas() -> Iterator[bytes]:
     yield b"fferry.delta/1\n"
 
 
+def _texts() -> Iterator[bytes]:
+    yield VOCABULARY + b"\xfe" + "Hello worlds! [SEP] na\u00efve \u4e2d\u6587".encode()
+    yield b"[UNK]\n[CLS]\n[SEP]\n[PAD]" + b"\xfe" + b"a" * 120
+
+
+def _images() -> Iterator[bytes]:
+    for kind, mode in (("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "RGB"), ("JPEG", "L")):
+        stream = BytesIO()
+        Image.linear_gradient("L").resize((12, 9)).convert(mode).save(stream, kind)
+        yield stream.getvalue()
+
+
 _SEEDS = {
     "manifest": _manifests,
     "policy": _policies,
@@ -280,4 +296,6 @@ _SEEDS = {
     "spool": lambda: (canonical_json(report_to_json(report)) for report in _reports()),
     "activity": _activities,
     "delta": _deltas,
+    "text": _texts,
+    "image": _images,
 }

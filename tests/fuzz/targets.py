@@ -25,6 +25,8 @@ from device_sdk.spool import Spool
 from device_sdk.transport import Answer
 from device_sdk.trust_record import dump_record, parse_record
 from edge_runtime.arrays import from_value
+from edge_runtime.images import decode
+from edge_runtime.wordpiece import Tokenizer
 from ota_contract.assignment import assign
 from ota_contract.compatibility import choose_variant
 from ota_contract.conditions import parse_condition
@@ -37,6 +39,7 @@ from ota_contract.inference_protocol import dump_request, dump_response, parse_r
 from ota_contract.manifest import dump_release, parse_release
 from ota_contract.patterns import MAX_SUBJECT, check_pattern
 from ota_contract.policy import parse_policy, policy_to_json
+from ota_contract.preprocessing_steps import Casing, Colour, Decode, WordPiece
 from ota_contract.report import dump_batch, parse_batch
 
 __all__ = ["DELTA_BASE", "TARGETS", "PromiseBrokenError", "Target"]
@@ -186,6 +189,23 @@ def _delta(data: bytes) -> None:
             raise PromiseBrokenError("a delta made more bytes than it may")
 
 
+def _text(data: bytes) -> None:
+    """A vocabulary and a text, with a byte between them that neither has."""
+    vocabulary, _, text = data.partition(b"\xfe")
+    for casing in Casing:
+        step = WordPiece(vocabulary="0" * 64, casing=casing, length=16, input_ids="ids")
+        ids = Tokenizer(step, vocabulary).numbers([text])["ids"]
+        if ids.shape != (1, 16) or not 0 <= ids.min() <= ids.max() < vocabulary.count(b"\n") + 1:
+            raise PromiseBrokenError(f"ids {ids} of a shorter vocabulary")
+
+
+def _image(data: bytes) -> None:
+    """A file that an app was given; the bound on its pixels keeps what is decoded small."""
+    pixels = decode(Decode(colour=Colour.RGB, max_pixels=4096), [data])
+    if pixels.dtype != "uint8" or pixels.ndim != 4 or pixels.size > 3 * 4096:
+        raise PromiseBrokenError(f"pixels of shape {pixels.shape}")
+
+
 TARGETS: dict[str, Target] = {
     "manifest": Target(run=_manifest),
     "policy": Target(run=_policy),
@@ -199,6 +219,8 @@ TARGETS: dict[str, Target] = {
     "spool": Target(run=_spool),
     "activity": Target(run=_activity),
     "delta": Target(run=_delta, is_json=False),
+    "text": Target(run=_text, is_json=False),
+    "image": Target(run=_image, is_json=False),
 }
 
 

@@ -75,4 +75,4 @@ def test_the_bounds_are_the_codes() -> None:
     assert (steps.MAX_PIXELS, steps.MAX_SAMPLES) == (2**26, 2**24)
     assert steps.Decode(colour=steps.Colour.RGB).max_pixels == 2**25
     assert f"| a text | {steps.MAX_TEXT_BYTES // mebi} MiB" in TEXT
-    assert f"| a vocabulary | {steps.MAX_VOCABULARY_BYTES // mebi} MiB |" in TEXT
+    assert f"| a vocabulary | {steps.MAX_VOCABULARY_BYTES // mebi} MiB, 500,000 entries |" in TEXT

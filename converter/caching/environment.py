@@ -14,8 +14,8 @@ from converter.host import this_host
 
 __all__ = ["distributions_of", "environment_of"]
 
-_ALWAYS = ("numpy", "protobuf", "flatbuffers", "ml-dtypes")
-"""What tools compute and write files with, stated as required or not."""
+_ALWAYS = ("numpy", "protobuf", "flatbuffers", "ml-dtypes", "pillow")
+"""What tools compute and write files with, and data sets are prepared with, stated as required or not."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXTRA = re.compile(r"\bextra\s*==")
 _VARIABLES = (

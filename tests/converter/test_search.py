@@ -20,11 +20,12 @@ from ota_contract.manifest import VerificationStatus
 from tests.converter.conftest import Ferry
 from tests.converter.uneven_model import write_uneven
 from tests.packages import cache_environment, made_once
+from tests.support.documentation import blocks
 
+PAGE = "docs/search.md"
 BUDGET = 0.01
 RUNTIMES = ("onnx", "tflite")
-AUTO = '[[variant]]\nruntime = "{}"\nprecision = "auto"\ncandidates = ["int8", "fp32"]\n'
-TABLES = "".join(AUTO.format(runtime) for runtime in RUNTIMES)
+GOAL = '[goal]\nmetric = "accuracy"\nmax_drop = 0.01\n'
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def searched(session: Path) -> Path:
     with made_once(session, "searched") as (folder, there), pytest.MonkeyPatch.context() as patch:
         if not there:
             patch.setenv("FERRY_CACHE", cache_environment(session)["FERRY_CACHE"])
-            recipe = write_uneven(folder, TABLES, max_drop=BUDGET)
+            recipe = write_uneven(folder, *blocks(PAGE, "toml"))
             conversion = convert(recipe, folder / "package", cache=MeasurementCache(folder / "measured"))
             assert conversion.unmet == ()
     return folder
@@ -44,9 +45,9 @@ def report(searched: Path) -> dict[str, Any]:
     return dict(json.loads((searched / "package" / "report.json").read_text()))
 
 
-def _record(report: Mapping[str, Any], runtime: str) -> Mapping[str, Any]:
-    (record,) = (item for item in report["search"] if item["runtime"] == runtime)
-    return record
+def _record(report: Mapping[str, Any], runtime: str) -> dict[str, Any]:
+    records = {item["runtime"]: item for item in report["search"]}
+    return dict(records[runtime])
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -104,6 +105,18 @@ def test_every_trial_says_what_became_of_it_and_n_is_never_stretched(report: Map
         assert "250 samples cannot certify at 97.5 % confidence a drop of at most 1 points" in line
 
 
+def test_the_pages_own_example_prints_what_was_tried(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(searched)
+    (code,) = blocks(PAGE, "python")
+    exec(compile(code, PAGE, "exec"), {})  # noqa: S102 - the page's own example
+    printed = capsys.readouterr().out
+    for runtime in RUNTIMES:
+        assert f"{runtime} int8-2-raised" in printed
+    assert "they certify" in printed
+
+
 def test_the_page_shows_what_was_tried(searched: Path) -> None:
     page = (searched / "package" / "report.html").read_text()
     assert "int8-2-raised was chosen" in page
@@ -123,7 +136,7 @@ def test_a_second_run_finds_the_same_bytes_without_running_a_pass(searched: Path
 
 def test_a_budget_nothing_meets_ends_with_one_and_the_best_found(ferry: Ferry) -> None:
     table = '[[variant]]\nruntime = "onnx"\nprecision = "auto"\ncandidates = ["int8"]\n'
-    recipe = write_uneven(Path("tight"), table, max_drop=BUDGET, search="max_trials = 1")
+    recipe = write_uneven(Path("tight"), f"{GOAL}[search]\nmax_trials = 1\n{table}")
     done = ferry("convert", recipe, "-o", "package")
     assert done.code == 1
     assert "ferry: onnx-auto: nothing that was tried keeps to the budget; see the report" in done.err
@@ -137,8 +150,7 @@ def test_a_budget_nothing_meets_ends_with_one_and_the_best_found(ferry: Ferry) -
 def test_embeddings_need_no_labels(ferry: Ferry) -> None:
     """Judged by how alike the source's answers are; the sets have no labels at all."""
     table = '[[variant]]\nruntime = "onnx"\nprecision = "int8"\n'
-    recipe = write_uneven(Path("unlabelled"), table, max_drop=0.01)
-    recipe.write_text(recipe.read_text().replace('metric = "accuracy"', 'metric = "mean_cosine"'))
+    recipe = write_uneven(Path("unlabelled"), GOAL.replace("accuracy", "mean_cosine") + table)
     for name in ("calibration", "evaluation", "golden"):
         with np.load(f"unlabelled/{name}.npz") as archive:
             values = archive["x"]
@@ -158,8 +170,8 @@ def test_embeddings_need_no_labels(ferry: Ferry) -> None:
     ("found", "replaced", "kind", "message"),
     [
         ('candidates = ["int8", "fp32"]', 'candidates = ["palette4"]', RouteError, "no route gives"),
-        ("[search]\n", "[search]\nmax_trials = 0\n", RecipeError, "search.max_trials: 0 is below 1"),
-        ("[goal]\n", '[goal]\nprefer = "speed"\n', RecipeError, "'speed' is none of size, latency"),
+        ("max_trials = 24", "max_trials = 0", RecipeError, "search.max_trials: 0 is below 1"),
+        ('prefer = "size"', 'prefer = "speed"', RecipeError, "'speed' is none of size, latency"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_runs(

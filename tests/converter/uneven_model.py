@@ -26,28 +26,18 @@ _SAMPLES = 1000
 _HIDDEN = 40
 
 
-def write_uneven(folder: Path, variants: str, *, max_drop: float, goal: str = "", search: str = "") -> Path:
-    """Train it, and write it with its data and a recipe.
-
-    Args:
-        folder: Where to.
-        variants: The recipe's `[[variant]]` tables.
-        max_drop: The budget.
-        goal: More keys of `[goal]`.
-        search: The keys of `[search]`.
-    """
+def write_uneven(folder: Path, asked: str) -> Path:
+    """Train it, and write it with its data and a recipe that ends in the tables `asked`, from `[goal]` on."""
     folder.mkdir(parents=True, exist_ok=True)
     digits = load_digits()
     images, labels = digits.data.astype(np.float32) / 16, digits.target.astype(np.int64)
-    # Of the rows that are left over, so that what judges was not trained on.
     source = folder / "uneven.onnx"
-    onnx.save(_model(images[_SAMPLES:], labels[_SAMPLES:]), source)
+    onnx.save(_model(images[_SAMPLES:], labels[_SAMPLES:]), source)  # what judges was not trained on
     recipe = write_tiny(
         folder, Path(source.name), images[:_SAMPLES], labels[:_SAMPLES], framework="onnx", shape=(-1, 64),
-        classes=10, variants=(), max_drop=max_drop,
+        classes=10,
     )  # fmt: skip
-    tables = f"[search]\n{search}\n{variants}"
-    recipe.write_text(recipe.read_text().replace("[goal]\n", f"[goal]\n{goal}\n") + tables)
+    recipe.write_text(recipe.read_text().partition("[goal]")[0] + asked)
     return recipe
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from converter.assembly import created_at
 from converter.caching.keys import Inputs, inputs_state
@@ -19,6 +20,7 @@ from converter.caching.store import ResultStore, cache_folder, default_limit_byt
 from converter.datasets import load_datasets
 from converter.host import this_host
 from converter.measurements import MeasurementCache, default_cache
+from converter.package import Package
 from converter.package_folder import check_output, staged_package
 from converter.phases import Order, Phases
 from converter.plans import plan
@@ -38,54 +40,14 @@ from converter.search.stage import (
 )
 from converter.source_file import check_source
 from converter.toolchain import toolchain
-from ota_contract.manifest import (
-    MANIFEST_NAME,
-    Release,
-    Runtime,
-    Variant,
-    VerificationStatus,
-    dump_release,
-)
+from ota_contract.manifest import MANIFEST_NAME, dump_release
 
-__all__ = ["Conversion", "convert"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversion:
-    """A package that was written."""
-
-    package: Path
-    release: Release
-    seconds: Mapping[str, float]
-    """What each step took."""
-    proofs: tuple[str, ...] = ()
-    """Of each variant that was compared, what the evaluation samples allow to say of the budget."""
-    slow: tuple[str, ...] = ()
-    """Of each variant that is slower than float, how much."""
-    unmet: tuple[str, ...] = ()
-    """Searches that found nothing within the budget; what they found at best is in the package, as failed."""
-
-    @property
-    def failed(self) -> tuple[Variant, ...]:
-        """Variants that do not keep to the recipe's goal; in the package, and never chosen."""
-        return tuple(
-            variant
-            for variant in self.release.variants
-            if variant.verification.status is VerificationStatus.FAILED
-        )
-
-    @property
-    def unserved(self) -> tuple[Runtime, ...]:
-        """Runtimes all of whose variants failed: a device with no other gets nothing."""
-        failed = {variant.id for variant in self.failed}
-        served = {variant.runtime for variant in self.release.variants if variant.id not in failed}
-        asked = {variant.runtime for variant in self.release.variants}
-        return tuple(sorted(asked - served, key=lambda runtime: runtime.value))
+__all__ = ["convert"]
 
 
 def convert(
-    recipe_path: Path,
-    output: Path,
+    recipe: Path | str | Mapping[str, Any],
+    output: Path | str | None = None,
     *,
     overrides: Overrides | None = None,
     remeasure: bool = False,
@@ -93,12 +55,14 @@ def convert(
     progress: Progress | None = None,
     cache: MeasurementCache | None = None,
     results: bool = True,
-) -> Conversion:
+) -> Package:
     """Convert a model; on return the package is at `output`, whole.
 
     Args:
-        recipe_path: The recipe.
-        output: Folder of the package. An older package there is replaced; anything else is refused.
+        recipe: The recipe's file, or what such a file holds as nested mappings and lists; paths in those
+            are relative to the working directory.
+        output: Folder of the package, `build/<model>` by default. An older package there is replaced;
+            anything else is refused.
         overrides: Replace the recipe's version, counter, source or data.
         remeasure: Measure latency and memory again, also where this host knows them.
         command: Recorded in the manifest; see `converter.toolchain.command_line`.
@@ -110,7 +74,9 @@ def convert(
     Raises:
         ConverterError: Nothing was written, and what was at `output` is still there.
     """
-    order = _accepted(recipe_path, output, overrides or Overrides(), command)
+    order = _accepted(recipe, overrides or Overrides(), command)
+    output = Path("build") / order.recipe.name.model if output is None else Path(output)
+    check_output(output)
     store = _store() if results else None
     with (
         tempfile.TemporaryDirectory(prefix="ferry-convert-", ignore_cleanup_errors=True) as work,
@@ -147,8 +113,8 @@ def convert(
         (package / MANIFEST_NAME).write_bytes(dump_release(release))
     if store is not None:
         store.trim()
-    return Conversion(
-        package=output,
+    return Package(
+        path=output,
         release=release,
         seconds=phases.seconds,
         proofs=proofs(order.recipe, findings),
@@ -161,20 +127,22 @@ def _store() -> ResultStore:
     return ResultStore(cache_folder(os.environ), limit_bytes=default_limit_bytes(os.environ))
 
 
-def _accepted(recipe_path: Path, output: Path, overrides: Overrides, command: str) -> Order:
+def _accepted(given: Path | str | Mapping[str, Any], overrides: Overrides, command: str) -> Order:
     """Refuse everything that can be refused before a pass runs."""
-    recipe = load_recipe(recipe_path, overrides)
+    values = given if isinstance(given, Mapping) else None
+    path = Path("recipe") if isinstance(given, Mapping) else Path(given)
+    recipe = load_recipe(path, overrides, values=values)
     source = source_node(recipe.framework)
     planned = plan(recipe.targets, start=source)
     passes = tuple(item.step for item in planned)
     check_installed(passes)
-    check_output(output)
     source_sha256 = check_source(recipe)
     state = inputs_state(recipe)  # before anything is read that results will be remembered by
     sets = load_datasets(recipe)
     order = Order(
         recipe=recipe,
-        recipe_path=recipe_path.resolve(),
+        recipe_path=path.resolve(),
+        recipe_values=values,
         overrides=_absolute(overrides),
         source_sha256=source_sha256,
         sets=sets,

@@ -48,6 +48,8 @@ class Job:
     """Packages that are not to be imported."""
     needs: tuple[str, ...] = ()
     """Distributions it uses."""
+    recipe_values: Mapping[str, Any] | None = None
+    """What the recipe holds, where there is no file of it."""
     reads: frozenset[Reads] = EVERYTHING
     """Files of the recipe it may read."""
 
@@ -68,7 +70,8 @@ class Job:
 
     def recipe(self) -> Recipe:
         """The recipe, parsed again in this process, as far as it is this pass's business."""
-        return recipe_for(load_recipe(self.recipe_path, self.overrides), self.reads)
+        recipe = load_recipe(self.recipe_path, self.overrides, values=self.recipe_values)
+        return recipe_for(recipe, self.reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ def write_job(job: Job) -> None:
     value = {
         "name": job.name,
         "recipe": str(job.recipe_path),
+        "values": job.recipe_values,
         "version": overrides.version,
         "counter": overrides.counter,
         "source": _text(overrides.source),
@@ -121,6 +125,7 @@ def read_job(folder: Path) -> Job:
         name=value["name"],
         folder=folder,
         recipe_path=Path(value["recipe"]),
+        recipe_values=value["values"],
         overrides=Overrides(
             version=value["version"],
             counter=value["counter"],

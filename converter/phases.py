@@ -67,6 +67,8 @@ class Order:
     recipe: Recipe
     recipe_path: Path
     """Absolute, as are the paths in `overrides`: passes run in folders of their own."""
+    recipe_values: Mapping[str, Any] | None
+    """What the recipe holds, where there is no file of it; `recipe_path` then says where it would be."""
     overrides: Overrides
     sets: Datasets
     plan: tuple[Planned, ...]
@@ -334,6 +336,7 @@ class Phases:
             name=name,
             folder=self._work / step_id,
             recipe_path=self._order.recipe_path,
+            recipe_values=self._order.recipe_values,
             overrides=self._order.overrides,
             inputs=inputs or {},
             params=params or {},

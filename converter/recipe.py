@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from converter.errors import RecipeError
 from converter.goals import Goal, SearchLimits, read_goal, read_search_limits
@@ -130,15 +131,22 @@ class Recipe:
     """The variants to be found."""
 
 
-def load_recipe(path: Path, overrides: Overrides | None = None) -> Recipe:
+def load_recipe(
+    path: Path, overrides: Overrides | None = None, *, values: Mapping[str, Any] | None = None
+) -> Recipe:
     """Parse a recipe.
+
+    Args:
+        path: Its file; paths in it are relative to the folder it is in.
+        overrides: What to replace in it.
+        values: What the file holds, where there is no file.
 
     Raises:
         RecipeError: Missing, malformed, or asking for what this version cannot do.
     """
     shown = shown_path(path)
     keys = ("release", "source", "input", "raw", "output", "data", "goal", "limits", "search", "variant")
-    root, content = read_toml(path, shown=shown, keys=keys)
+    root, content = read_toml(path, shown=shown, keys=keys, values=values)
     try:
         recipe = _recipe_from(root, path, shown, hashlib.sha256(content).hexdigest())
         recipe = _overridden(recipe, overrides or Overrides())

@@ -6,6 +6,7 @@ therefore an error that lists the known ones, unlike in documents read from othe
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -23,17 +24,26 @@ _MAX_ITEMS = 10_000
 _E = TypeVar("_E", bound=Enum)
 
 
-def read_toml(path: Path, *, shown: str, keys: tuple[str, ...]) -> tuple[Table, bytes]:
+def read_toml(
+    path: Path, *, shown: str, keys: tuple[str, ...], values: Mapping[str, Any] | None = None
+) -> tuple[Table, bytes]:
     """The root table of a file, and the file's bytes.
 
     Args:
         path: The file.
         shown: How error messages name it.
         keys: Every key the root may have.
+        values: What it holds, where there is no file; its bytes are then those of JSON.
 
     Raises:
         RecipeError: No such file, not TOML, or an unknown key.
     """
+    if values is not None:
+        try:
+            text = json.dumps(values, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{shown}: holds what no recipe can: {error}") from error
+        return Table(json.loads(text), shown, "", keys), text.encode()
     try:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converter.conversion import Conversion
+    from converter.package import Package
 
 __all__ = ["configure", "run"]
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: cleanly
     try:
-        conversion = convert(
+        package = convert(
             arguments.recipe,
             arguments.output,
             overrides=Overrides(
@@ -75,18 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, before)
     seconds = time.monotonic() - begun
     if arguments.json:
-        sys.stdout.write(json.dumps(_summary(conversion, seconds), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_summary(package, seconds), indent=2) + "\n")
     else:
-        _print(conversion, arguments.output, seconds)
-    for line in conversion.slow:
+        _print(package, arguments.output, seconds)
+    for line in package.slow:
         sys.stderr.write(f"ferry: {line}\n")
-    for variant in conversion.failed:
+    for variant in package.failed:
         sys.stderr.write(f"ferry: {variant.id} failed its verification: {variant.verification.how}\n")
-    for runtime in conversion.unserved:
+    for runtime in package.unserved:
         sys.stderr.write(f"ferry: no variant for {runtime.value} is usable\n")
-    for search in conversion.unmet:
+    for search in package.unmet:
         sys.stderr.write(f"ferry: {search}: nothing that was tried keeps to the budget; see the report\n")
-    return 1 if conversion.unserved or conversion.unmet else 0
+    return 1 if package.unserved or package.unmet else 0
 
 
 def _inputs_of(arguments: argparse.Namespace) -> Sequence[str]:
@@ -99,28 +99,28 @@ def _inputs_of(arguments: argparse.Namespace) -> Sequence[str]:
     return words
 
 
-def _summary(conversion: Conversion, seconds: float) -> dict[str, object]:
+def _summary(package: Package, seconds: float) -> dict[str, object]:
     from converter.commands.inspect import variant_row  # noqa: PLC0415
 
-    release = conversion.release
+    release = package.release
     return {
-        "package": str(conversion.package),
+        "package": str(package.path),
         "model": str(release.name),
         "version": release.version,
         "counter": release.counter,
         "seconds": round(seconds, 1),
-        "steps": {name: round(value, 1) for name, value in conversion.seconds.items()},
+        "steps": {name: round(value, 1) for name, value in package.seconds.items()},
         "variants": [variant_row(variant) for variant in release.variants],
-        "proofs": list(conversion.proofs),
-        "slow": list(conversion.slow),
-        "unmet": list(conversion.unmet),
+        "proofs": list(package.proofs),
+        "slow": list(package.slow),
+        "unmet": list(package.unmet),
     }
 
 
-def _print(conversion: Conversion, output: Path, seconds: float) -> None:
+def _print(package: Package, output: Path, seconds: float) -> None:
     from converter.commands.inspect import show_release  # noqa: PLC0415
 
-    show_release(conversion.release)
-    for line in conversion.proofs:
+    show_release(package.release)
+    for line in package.proofs:
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"wrote {output} in {seconds:.0f} s; `ferry publish {output} …` signs and sends it\n")

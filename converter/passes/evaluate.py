@@ -15,18 +15,17 @@ import numpy as np
 
 from converter.datasets import Dataset, load_datasets
 from converter.errors import UnsupportedOperationError
-from converter.host import runs_here
 from converter.jobs import Job
 from converter.passes.answers import EVALUATION, GOLDEN, read_answers, write_answers
 from converter.passes.placement import placement
 from converter.passes.prepared import prepared
 from converter.passes.telling import counted
 from converter.recipe import Recipe
+from converter.running import open_variant
 from converter.variants import Precision
 from converter.verification import GOLDEN_CEILING, tolerance_for
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.golden_check import check_golden
-from edge_runtime.loading import load
 from edge_runtime.package import open_package
 from edge_runtime.port import AnyArray, LoadedModel
 from edge_runtime.signature import check_inputs, check_outputs
@@ -56,7 +55,7 @@ def run(job: Job) -> Mapping[str, Any]:
 
 def _examine(job: Job, recipe: Recipe, release: Release, variant: Variant) -> dict[str, Any]:
     package, reference = job.inputs["package"], job.inputs["reference"]
-    model = _opened(release, variant, package)
+    model = open_variant(release, variant, package)
     sets = load_datasets(recipe)
     outputs = _run_singly(job, model, release, recipe, sets.evaluation)
     write_answers(job.out, EVALUATION, outputs)
@@ -73,14 +72,6 @@ def _examine(job: Job, recipe: Recipe, release: Release, variant: Variant) -> di
         "placement": placement(variant.runtime, package / variant.model_file.path, job.folder / "placed"),
     }
     return {**facts, "failure": _golden_failure(model, release, variant, package, golden_max_abs, scale)}
-
-
-def _opened(release: Release, variant: Variant, package: Path) -> LoadedModel:
-    if runs_here(variant.runtime):
-        return load(release, variant, package, threads=1)
-    from converter.coreml_reference.runtime import load as load_reference  # noqa: PLC0415 - Core ML alone
-
-    return load_reference(release, variant, package, threads=1)
 
 
 def _golden_failure(

@@ -59,7 +59,8 @@ def test_an_overview_needs_nothing() -> None:
 
 
 def test_the_package_offers_its_api_lazily() -> None:
-    assert set(converter.__all__) == {"Conversion", "ConverterError", "convert"}
+    assert set(converter.__all__) == {"ConverterError", "OpenVariant", "Overrides", "Package", "convert"}
+    assert all(getattr(converter, name) is not None for name in converter.__all__)
     assert callable(converter.convert)
     with pytest.raises(AttributeError):
         converter.nothing_of_the_kind  # noqa: B018

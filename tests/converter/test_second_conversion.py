@@ -25,6 +25,12 @@ from tests.converter.recipes import write_tiny
 
 ROWS = np.random.default_rng(3).normal(size=(24, 7)).astype(np.float32)
 MAKE_INTEGERS = "onnx-fp32 → onnx-int8"
+OF_INTEGERS = {
+    MAKE_INTEGERS,
+    "evaluate onnx-int8",
+    "examine the layers of onnx-int8",
+    "measure onnx-int8",
+}
 
 
 class Watch(Silent):
@@ -122,9 +128,9 @@ def test_nothing_changed_so_nothing_runs(case: Case) -> None:
             lambda case: case.replace(
                 'precision = "int8"', 'precision = "int8"\ncalibration = "entropy"\nreduce_range = false'
             ),
-            {MAKE_INTEGERS, "evaluate onnx-int8", "measure onnx-int8"},
+            OF_INTEGERS,
         ),
-        (lambda case: case.nudge("calibration"), {MAKE_INTEGERS, "evaluate onnx-int8", "measure onnx-int8"}),
+        (lambda case: case.nudge("calibration"), OF_INTEGERS),
         (
             lambda case: case.nudge("evaluation"),
             {"ask the source model", "evaluate onnx-fp32", "evaluate onnx-int8"},

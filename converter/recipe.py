@@ -60,8 +60,8 @@ class Framework(Enum):
 
 
 _FOLDED = {
-    Framework.KERAS: (Operation.AFFINE,),
-    Framework.ONNX: (Operation.AFFINE, Operation.CAST),
+    Framework.KERAS: (Operation.AFFINE, Operation.TRANSPOSE),
+    Framework.ONNX: (Operation.AFFINE, Operation.CAST, Operation.TRANSPOSE),
     Framework.SKLEARN: (Operation.AFFINE, Operation.CAST),
     Framework.TORCH: (Operation.AFFINE, Operation.CAST),
     Framework.SAVEDMODEL: (Operation.AFFINE,),

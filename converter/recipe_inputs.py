@@ -27,6 +27,7 @@ from ota_contract.preprocessing_steps import (
     Affine,
     Decode,
     LogMel,
+    Transpose,
     WordPiece,
 )
 from ota_contract.tensors import DYNAMIC, MAX_RANK, Datatype, Tensor
@@ -63,6 +64,16 @@ class InputPlan:
     tensor: Tensor
     converter_steps: tuple[Step, ...]
     """The folded steps the source model lacks; the converter puts them into the graph."""
+
+    @property
+    def fed(self) -> Tensor:
+        """What the steps make of the input, in shape and layout: what the source model takes."""
+        shape, layout = self.tensor.shape, self.tensor.layout
+        for step in self.converter_steps:
+            if isinstance(step, Transpose):
+                shape = tuple(shape[axis] for axis in step.axes)
+                layout = "".join(layout[axis] for axis in step.axes) if layout else ""
+        return replace(self.tensor, shape=shape, layout=layout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +178,9 @@ class _Steps:
         except FormatError as error:
             table.fail("preprocessing", str(error))
         converters = tuple(step for by, step in steps if by is _By.CONVERTER)
+        for step in converters:
+            if isinstance(step, Transpose) and tensor is not None and len(step.axes) != len(tensor.shape):
+                table.fail("preprocessing", f"{list(step.axes)} is no order of {len(tensor.shape)} axes")
         return replace(spec, tolerance=_tolerance(spec)), converters
 
     def _check_order(self, table: Table, parties: list[_By]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from converter.errors import RecipeError
 from ota_contract.preprocessing import Step
-from ota_contract.preprocessing_steps import Affine, Cast
+from ota_contract.preprocessing_steps import Affine, Cast, Transpose
 
 __all__ = ["computed_type"]
 
@@ -31,6 +31,8 @@ def computed_type(step: Step, dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     """
     if isinstance(step, Affine):
         return np.dtype(np.float32)
+    if isinstance(step, Transpose):
+        return dtype
     if not isinstance(step, Cast):  # the recipe lets nothing else through
         raise RecipeError(f"input {name}: {step.operation.value} is not folded into a graph")
     wanted = np.dtype(step.datatype.dtype)

@@ -15,7 +15,7 @@ from converter.jobs import Job
 from converter.recipe import InputPlan, Recipe, shown_path
 from converter.source_file import check_source
 from edge_runtime.preprocessing import affine_operands
-from ota_contract.preprocessing_steps import Affine
+from ota_contract.preprocessing_steps import Affine, Transpose
 
 __all__ = ["Traced", "open_model", "trace"]
 
@@ -92,6 +92,9 @@ def _fold(plan: InputPlan, tensor: Any, dtype: str) -> Any:  # noqa: ANN401
     if plan.converter_steps:
         tensor = tf.cast(tensor, tf.float32)
     for step in plan.converter_steps:
+        if isinstance(step, Transpose):
+            tensor = tf.transpose(tensor, step.axes)
+            continue
         if not isinstance(step, Affine):  # the recipe lets nothing else through
             raise RecipeError(f"input {plan.tensor.name}: {step.operation.value} is not folded into Keras")
         scale, offset = affine_operands(step)
@@ -103,7 +106,7 @@ def _fold(plan: InputPlan, tensor: Any, dtype: str) -> Any:  # noqa: ANN401
 
 def _check_signature(job: Job, recipe: Recipe, model: Any) -> None:  # noqa: ANN401
     for what, tensors, found in (
-        ("input", [plan.tensor for plan in recipe.inputs], model.inputs),
+        ("input", [plan.fed for plan in recipe.inputs], model.inputs),
         ("output", list(recipe.outputs), model.outputs),
     ):
         if len(tensors) != len(found):

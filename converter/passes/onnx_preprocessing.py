@@ -13,7 +13,7 @@ from converter.passes.onnx_cleaning import value_info
 from converter.passes.signature import Matched, MatchedInput
 from edge_runtime.port import AnyArray
 from edge_runtime.preprocessing import affine_operands
-from ota_contract.preprocessing_steps import Affine
+from ota_contract.preprocessing_steps import Affine, Transpose
 
 __all__ = ["with_signature"]
 
@@ -70,6 +70,8 @@ def _front(item: MatchedInput) -> list[Any]:
             name = add("Mul", [name, constant(scale)])
             if offset.any():
                 name = add("Add", [name, constant(offset)])
+        if isinstance(step, Transpose):
+            name = add("Transpose", [name], perm=step.axes)
     if item.permutation:
         name = add("Transpose", [name], perm=item.permutation)
     if dtype != item.dtype:

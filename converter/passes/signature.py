@@ -96,8 +96,8 @@ def _dtype(item: Found, what: str) -> np.dtype[Any]:
 
 def _input(plan: InputPlan, item: Found, recipe: Recipe) -> MatchedInput:
     dtype = _dtype(item, "input")
-    permutation = _permutation(plan.tensor, recipe)
-    wanted = plan.tensor.shape
+    permutation = _permutation(plan.fed, recipe)
+    wanted = plan.fed.shape
     in_order = tuple(wanted[axis] for axis in permutation) if permutation else wanted
     dims = item.dims or in_order
     if not _fits(in_order, dims):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from edge_runtime.port import AnyArray
 from edge_runtime.preprocessing import Preprocessing, prepare
 from ota_contract.golden import parse_golden
 from ota_contract.manifest import Release
-from ota_contract.preprocessing_steps import Affine, Resize, WordPiece
+from ota_contract.preprocessing_steps import Affine, Resize, Step, Transpose, WordPiece
 from ota_contract.tensors import Datatype
 from tests.converter.conftest import Ferry
 from tests.converter.onnx_models import IMAGES, answers, cnn, write_case
@@ -267,9 +268,20 @@ def affines(draw: st.DrawFn) -> Affine:
     return Affine(scale=numbers(), offset=numbers(), axis=axis, folded=True)
 
 
+def fitting(steps: list[Affine], order: tuple[int, ...], at: int) -> tuple[Step, ...]:
+    """The steps with a change of layout among them; those behind it are of one number a tensor."""
+    behind = [Affine(scale=step.scale[:1], offset=step.offset[:1], folded=True) for step in steps[at:]]
+    return (*steps[:at], Transpose(axes=order, folded=True), *behind)
+
+
+ORDERS = st.permutations([1, 2, 3]).map(lambda axes: (0, *axes))
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(affines(), min_size=1, max_size=3), st.integers(0, 99))
-def test_folded_into_onnx_or_not_it_is_the_same(steps: list[Affine], seed: int) -> None:
+@given(st.lists(affines(), min_size=1, max_size=3), ORDERS, st.integers(0, 3), st.integers(0, 99))
+def test_folded_into_onnx_or_not_it_is_the_same(
+    numbers: list[Affine], order: tuple[int, ...], at: int, seed: int
+) -> None:
     """One graph with the steps in front, against the executor; sides, channels and batch all differ."""
     from converter.passes.onnx_preprocessing import with_signature  # noqa: PLC0415 - of passes
     from converter.passes.signature import Matched, MatchedInput  # noqa: PLC0415
@@ -278,31 +290,34 @@ def test_folded_into_onnx_or_not_it_is_the_same(steps: list[Affine], seed: int) 
     from ota_contract.tensors import Tensor  # noqa: PLC0415
 
     shape = (5, 2, 4, 3)
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)
-    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)
+    steps = fitting(numbers, order, at)
+    made = tuple(shape[axis] for axis in order)
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, made)
+    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, made)
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [answer])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     tensor = Tensor(name="image", datatype=Datatype.UINT8, shape=shape)
     matched = Matched(
         inputs=(
             MatchedInput(
-                plan=InputPlan(tensor=tensor, converter_steps=tuple(steps)),
+                plan=InputPlan(tensor=tensor, converter_steps=steps),
                 inner="x",
                 dtype=np.dtype(np.float32),
                 permutation=(),
                 fixed_batch=True,
             ),
         ),
-        outputs=((Tensor(name="answer", datatype=Datatype.FP32, shape=shape), "y"),),
+        outputs=((Tensor(name="answer", datatype=Datatype.FP32, shape=made), "y"),),
     )
     folded = onnxruntime.InferenceSession(
         with_signature(model, matched).SerializeToString(), providers=["CPUExecutionProvider"]
     )
     images = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    done = tuple(Affine(scale=step.scale, offset=step.offset, axis=step.axis) for step in steps)
+    done = tuple(replace(step, folded=False) for step in steps)
     spec = InputSpec(input="image", raw_datatype=Datatype.UINT8, raw_shape=shape, steps=done)
     wanted = prepare([spec], {"image": images})["image"]
     (got,) = folded.run(None, {"image": images})
+    assert matched.inputs[0].plan.fed.shape == got.shape == wanted.shape
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 

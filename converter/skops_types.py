@@ -15,7 +15,6 @@ ESTIMATORS: Mapping[str, tuple[str, ...]] = {
     "sklearn.compose._column_transformer": ("ColumnTransformer",),
     "sklearn.decomposition._pca": ("PCA",),
     "sklearn.decomposition._truncated_svd": ("TruncatedSVD",),
-    "sklearn.discriminant_analysis": ("LinearDiscriminantAnalysis",),
     "sklearn.ensemble._forest": (
         "ExtraTreesClassifier",
         "ExtraTreesRegressor",
@@ -94,7 +93,6 @@ _INSIDE: Mapping[str, tuple[str, ...]] = {
         "HuberLoss",
         "PinballLoss",
     ),
-    "sklearn.covariance._empirical_covariance": ("EmpiricalCovariance",),
     "sklearn.dummy": ("DummyClassifier", "DummyRegressor"),
     "sklearn.ensemble._hist_gradient_boosting.binning": ("_BinMapper",),
     "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),

@@ -18,7 +18,7 @@ from converter.skops_types import TRUSTED
 from converter.source_file import check_source
 from edge_runtime.port import AnyArray
 
-__all__ = ["answers", "final_step", "open_sklearn", "scores_raw"]
+__all__ = ["answers", "final_step", "open_sklearn", "parts", "scores_raw"]
 
 _LINE = 200
 _MATRIX = 2
@@ -43,7 +43,7 @@ def open_sklearn(recipe: Recipe) -> Any:  # noqa: ANN401 - scikit-learn publishe
         raise SourceError(
             f"{shown} holds a {type(model).__name__}, which is neither classifier nor regressor"
         )
-    for part in _parts(model):
+    for part in parts(model):
         _check_tree(part, shown)
     _check_signature(model, recipe, shown)
     return model
@@ -101,7 +101,7 @@ def _check_signature(model: Any, recipe: Recipe, shown: str) -> None:  # noqa: A
         )
 
 
-def _parts(model: Any) -> Iterator[Any]:  # noqa: ANN401
+def parts(model: Any) -> Iterator[Any]:  # noqa: ANN401
     """Everything a model holds, once."""
     pending, seen = [model], set[int]()
     while pending:

@@ -12,7 +12,9 @@ import skl2onnx
 from skl2onnx.common import tree_ensemble
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import is_classifier
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, VotingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
@@ -23,13 +25,14 @@ from converter.passes.onnx_graphs import all_nodes, all_tensors
 from converter.passes.onnx_signature import matched
 from converter.passes.onnx_source import opset_of
 from converter.passes.sklearn_columns import column_sources, with_raw_thresholds
-from converter.passes.sklearn_model import final_step, open_sklearn, scores_raw
+from converter.passes.sklearn_model import final_step, open_sklearn, parts, scores_raw
 from converter.recipe import Recipe, shown_path
 
 __all__ = ["exported", "run"]
 
 _INPUT = "columns"
 _LINE = 200
+_EXPONENTIAL = ("gamma", "poisson")
 _REWRITTEN = 13
 """The oldest opset that operators of `ai.onnx.ml` are written out in."""
 _ML = 3
@@ -50,6 +53,7 @@ def exported(estimator: Any, opset: int) -> Any:  # noqa: ANN401 - scikit-learn 
     Raises:
         RouteError: skl2onnx cannot convert it.
     """
+    _make_convertible(estimator)
     model = None
     if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
         model = _trees_alone(estimator, opset)
@@ -62,6 +66,20 @@ def exported(estimator: Any, opset: int) -> Any:  # noqa: ANN401 - scikit-learn 
     for item in model.graph.output:
         item.type.tensor_type.ClearField("shape")  # of two classes it states one column
     return model
+
+
+def _make_convertible(estimator: Any) -> None:  # noqa: ANN401
+    """Say what skl2onnx reads otherwise, in place; refuse what it converts wrongly."""
+    for part in parts(estimator):
+        if isinstance(part, VotingClassifier):
+            part.flatten_transform = False  # concerns `transform` alone
+        if isinstance(part, SimpleImputer) and isinstance(part.missing_values, int):
+            part.missing_values = float(part.missing_values)
+        if isinstance(part, (HistGradientBoostingRegressor, MLPRegressor)) and part.loss in _EXPONENTIAL:
+            raise RouteError(
+                f"skl2onnx leaves out the exponential of {type(part).__name__}(loss={part.loss!r}); "
+                "fit the logarithm with another loss"
+            )
 
 
 def _trees_alone(pipeline: Any, opset: int) -> Any | None:  # noqa: ANN401
@@ -82,8 +100,6 @@ def _converted(estimator: Any, columns: int, opset: int) -> Any:  # noqa: ANN401
         options = {"raw_scores": True} if scores_raw(last) else {}
         if not isinstance(last, LinearSVC):  # which skl2onnx gives none
             options["zipmap"] = False
-    if isinstance(last, VotingClassifier):
-        last.flatten_transform = False  # skl2onnx wants it so; of `transform` alone
     original = tree_ensemble.add_node
     tree_ensemble.add_node = _exact(original)
     try:

@@ -15,9 +15,13 @@ import skl2onnx
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from converter.errors import RouteError
 from converter.onnx_ml.rewriting import DOMAIN, TREES, plain
 from converter.passes.onnx_cleaning import folded
 from converter.passes.sklearn_columns import column_sources, raw_thresholds
@@ -111,6 +115,27 @@ def test_a_raw_threshold_separates_what_the_scaled_one_does(
     values = np.array([*near, *column], np.float32)[:, np.newaxis]
     scaled = front.transform(values)[:, 0]
     np.testing.assert_array_equal(scaled <= np.float32(threshold), values[:, 0] <= raw)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_a_loss_that_skl2onnx_gets_wrong_is_refused(loss: str) -> None:
+    values, targets = data("diabetes")
+    model = HistGradientBoostingRegressor(max_iter=2, loss=loss).fit(values, targets)
+    with pytest.raises(
+        RouteError, match="skl2onnx leaves out the exponential of HistGradientBoostingRegressor"
+    ):
+        exported(model, OPSET)
+
+
+def test_what_is_missing_may_be_marked_by_a_whole_number() -> None:
+    values, targets = data("wine")
+    holes = values.copy()
+    holes[::5, 3] = -1
+    model = make_pipeline(SimpleImputer(missing_values=-1), StandardScaler(), GaussianNB()).fit(
+        holes, targets
+    )
+    (got,) = answers(plain(exported(model, OPSET)), {"columns": holes})
+    assert _difference(got, estimator_answers(model, holes)) < AGREEMENT
 
 
 def test_what_mixes_columns_is_not_taken_into_thresholds() -> None:

@@ -247,9 +247,11 @@ class Phases:
     def _asking_step(self) -> Step:
         step = self._step(_REFERENCE, "ask the source model", _REFERENCE)
         # What opens the source for a pass opens it here.
-        openers = [item.step.needs for item in self._order.plan if item.after is None]
-        needs = tuple(sorted({name for names in openers for name in names}))
-        return replace(step, job=replace(step.job, needs=needs, reads=frozenset({Reads.SOURCE, *_JUDGING})))
+        openers = [item.step for item in self._order.plan if item.after is None]
+        needs = tuple(sorted({name for opener in openers for name in opener.needs}))
+        hides = tuple(sorted(set.intersection(*(set(opener.hides) for opener in openers))))
+        job = replace(step.job, needs=needs, hides=hides, reads=frozenset({Reads.SOURCE, *_JUDGING}))
+        return replace(step, job=job)
 
     def _making_step(self, item: Planned) -> Step:
         inputs = {} if item.after is None else {"model": self._file(item)}

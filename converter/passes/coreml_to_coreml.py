@@ -18,6 +18,7 @@ from coremltools.converters.mil.mil.passes.graph_pass import PassOption
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 from coremltools.models.utils import _apply_graph_pass
 
+from converter.coreml_reference.datatypes import ElementType
 from converter.coreml_reference.evaluator import Evaluator
 from converter.coreml_reference.loading import read_package
 from converter.coreml_reference.program import Operation, Program
@@ -102,18 +103,16 @@ def _compressed(
     target = max([str(job.params["minimum_deployment_target"]), *(_TARGETS.get(item, "") for item in used)])
     version = getattr(ct.target, target).value
     facts: dict[str, Any] = {}
-    passes = [
-        _weight_pass("linear_quantize_weights", _linear(job, constants)),
-        _weight_pass("palettize_weights", _palettes(constants)),
-    ]
+    passes: list[Any] = []
     if Precision.INT8 in given.values():
         kept = {name for name, precision in given.items() if precision is not Precision.INT8}
+        kept |= _whole(program)
         ranges, facts = _calibrated(job, program)
-        for one in _activation_passes(model, version, kept, ranges):
-            model = _apply_graph_pass(model, one, spec_version=version, skip_model_load=True)
-    for step in passes:
-        if step is not None:
-            model = _apply_graph_pass(model, step, spec_version=version, skip_model_load=True)
+        passes += _activation_passes(model, version, kept, ranges)
+    passes += _weight_passes("linear_quantize_weights", _linear(job, constants))
+    passes += _weight_passes("palettize_weights", _palettes(constants))
+    if passes:
+        model = _apply_graph_pass(model, passes, spec_version=version, skip_model_load=True)
     return target, model, facts
 
 
@@ -177,12 +176,11 @@ def _palettes(constants: Mapping[str, tuple[Precision, Operation]]) -> dict[str,
     }
 
 
-def _weight_pass(kind: str, configs: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    if not configs:
-        return None
-    step = PASS_REGISTRY[f"compression::{kind}"]
-    step.set_options([PassOption("config", cto.OptimizationConfig(op_name_configs=dict(configs)))])
-    return step
+def _weight_passes(kind: str, configs: Mapping[str, Any]) -> Iterator[Any]:
+    if configs:
+        step = PASS_REGISTRY[f"compression::{kind}"]
+        step.set_options([PassOption("config", cto.OptimizationConfig(op_name_configs=dict(configs)))])
+        yield step
 
 
 def _activation_passes(
@@ -210,6 +208,16 @@ def _activation_passes(
         step.set_options([PassOption("config", config), PassOption("activation_stats", stats)])
         yield step
     yield PASS_REGISTRY["common::dequantize_quantize_pair_elimination"]
+
+
+def _whole(program: Program) -> set[str]:
+    """Operations on whole numbers, such as a sum of indices, which coremltools would quantize as well."""
+    floats = (ElementType.FLOAT16, ElementType.FLOAT32)
+    return {
+        operation.outputs[0].name
+        for operation in program.block.operations
+        if operation.kind != "const" and operation.outputs and operation.outputs[0].type.element not in floats
+    }
 
 
 def _calibrated(job: Job, program: Program) -> tuple[dict[str, tuple[float, float]], dict[str, Any]]:

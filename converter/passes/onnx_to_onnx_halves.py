@@ -6,7 +6,7 @@ calibration set, what half floats cannot hold and what loses too much in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,19 @@ from converter.errors import PassError, Reason, RouteError
 from converter.jobs import Job
 from converter.layers import assigned
 from converter.passes.onnx_file import FILE, canonical, describe
+from converter.passes.onnx_graphs import attribute_of
+from converter.passes.onnx_half_emulation import lossy_nodes
 from converter.passes.onnx_layers import float_weights, onnx_layers
-from converter.passes.onnx_observing import float_session, observed
+from converter.passes.onnx_observing import observed
 from converter.passes.prepared import samples
 from converter.passes.ranges import Range, seen
 from converter.variants import Precision, read_rules
-from edge_runtime.port import AnyArray
 
 __all__ = ["GREATEST_HALF", "LEAST_HALF", "run"]
 
 GREATEST_HALF = 65504.0
 LEAST_HALF = 2.0**-24
 """Half of this rounds to zero; a tensor all of whose values are smaller is gone."""
-_ENOUGH = 1e-3
-"""How far answers of `mixed` may lie from those in FP32, relative to the greatest: FP32's own parity."""
 _SAMPLES = 16
 """Of the calibration set, on which `mixed` compares: each trial runs them all."""
 _SHOWN = 5
@@ -53,7 +52,7 @@ def run(job: Job) -> Mapping[str, Any]:
     lossy: list[str] = []
     if precision is Precision.MIXED:
         taken = [sample for sample, _ in zip(samples(recipe, calibration), range(_SAMPLES), strict=False)]
-        lossy = _lossy(model, kept | set(outside), taken)
+        lossy = lossy_nodes(model, kept | set(outside), taken)
         kept |= {*outside, *lossy}
     elif overflowing := [name for name in outside if _greatest(model, found, name) > GREATEST_HALF]:
         shown = ", ".join(overflowing[:_SHOWN])
@@ -89,11 +88,11 @@ def _kept_by_rules(given: Mapping[str, Precision], default: Precision) -> set[st
 def _out_of_range(model: Any, found: Mapping[str, Range]) -> list[str]:  # noqa: ANN401 - onnx is untyped
     """Nodes one of whose results or inputs half floats cannot hold, or of which they would leave nothing."""
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
-    lost = {name for name, item in found.items() if _greatest_of(item) > GREATEST_HALF or _vanishes(item)}
+    lost = {name for name, item in found.items() if not _held(_greatest_of(item))}
     lost |= {
         name
         for name, value in constants.items()
-        if value.dtype.kind == "f" and value.size and float(np.abs(value).max()) > GREATEST_HALF
+        if value.dtype.kind == "f" and value.any() and not _held(float(np.abs(value).max()))
     }
     return [node.name for node in model.graph.node if lost.intersection((*node.input, *node.output))]
 
@@ -114,19 +113,46 @@ def _greatest_of(item: Range) -> float:
     return max(abs(item.low), abs(item.high))
 
 
-def _vanishes(item: Range) -> bool:
-    return 0.0 < _greatest_of(item) < LEAST_HALF
+def _held(greatest: float) -> bool:
+    """Whether half floats leave something of a tensor whose greatest size this is."""
+    return greatest == 0.0 or LEAST_HALF <= greatest <= GREATEST_HALF
 
 
 def _converted(model: Any, kept: set[str]) -> Any:  # noqa: ANN401
     copy = onnx.ModelProto.FromString(model.SerializeToString())
-    return convert_float_to_float16(
+    halves = convert_float_to_float16(
         onnx.shape_inference.infer_shapes(copy),
         keep_io_types=True,
         op_block_list=list(_KEPT_KINDS),
         node_block_list=sorted(kept),
         disable_shape_infer=True,
     )
+    _join_kept(halves, {node.name for node in model.graph.node})
+    return halves
+
+
+def _join_kept(model: Any, own: set[str]) -> None:  # noqa: ANN401
+    """Let nodes in single floats hand them to each other; the converter goes by half floats and back."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    direct: dict[str, str] = {}
+    for node in model.graph.node:
+        maker = makers.get(node.input[0]) if node.op_type == "Cast" and node.name not in own else None
+        if maker is None or maker.op_type != "Cast" or maker.name in own:
+            continue
+        if attribute_of(node, "to") == onnx.TensorProto.FLOAT:
+            direct[node.output[0]] = maker.input[0]
+    for node in model.graph.node:
+        node.input[:] = [direct.get(name, name) for name in node.input]
+    answers = {item.name for item in model.graph.output}
+    read = {name for node in model.graph.node for name in node.input} | answers
+    unread = [node for node in model.graph.node if node.op_type == "Cast" and read.isdisjoint(node.output)]
+    while unread:
+        for node in unread:
+            model.graph.node.remove(node)
+        read = {name for node in model.graph.node for name in node.input} | answers
+        unread = [
+            node for node in model.graph.node if node.op_type == "Cast" and read.isdisjoint(node.output)
+        ]
 
 
 def _left_in_float(model: Any) -> set[str]:  # noqa: ANN401
@@ -134,63 +160,3 @@ def _left_in_float(model: Any) -> set[str]:  # noqa: ANN401
         name for name, item in float_weights(model.graph).items() if item.data_type == onnx.TensorProto.FLOAT
     }
     return {node.name for node in model.graph.node if weights.intersection(node.input)}
-
-
-def _lossy(model: Any, kept: set[str], taken: Sequence[Mapping[str, AnyArray]]) -> list[str]:  # noqa: ANN401
-    """The fewest nodes, of those that add most to the error, with which the answers are near enough."""
-    answers = [item.name for item in model.graph.output]
-    expected = _answers(model, answers, taken)
-    if _error(_converted(model, kept), answers, taken, expected) <= _ENOUGH:
-        return []
-    ranked = [name for name in _by_error_added(model, _converted(model, kept), taken) if name not in kept]
-    low, high = 0, len(ranked)
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = _error(_converted(model, kept | {*ranked[:middle]}), answers, taken, expected) <= _ENOUGH
-        low, high = (low, middle) if enough else (middle, high)
-    return ranked[:high]
-
-
-def _by_error_added(model: Any, halves: Any, taken: Sequence[Mapping[str, AnyArray]]) -> list[str]:  # noqa: ANN401
-    """Nodes, those first whose results are farther off than what they were given."""
-    errors: dict[str, float] = {}
-    for exact, rounded in zip(observed(model, taken), observed(halves, taken), strict=True):
-        for name in exact.keys() & rounded.keys():
-            errors[name] = max(errors.get(name, 0.0), _difference(rounded[name], exact[name]))
-    added = {
-        node.name: max((errors.get(name, 0.0) for name in node.output), default=0.0)
-        - max((errors.get(name, 0.0) for name in node.input), default=0.0)
-        for node in model.graph.node
-    }
-    return sorted(added, key=lambda name: -added[name])
-
-
-def _answers(
-    model: Any,  # noqa: ANN401
-    names: Sequence[str],
-    taken: Sequence[Mapping[str, AnyArray]],
-) -> list[list[AnyArray]]:
-    session = float_session(model.SerializeToString())
-    return [session.run(list(names), dict(sample)) for sample in taken]
-
-
-def _error(
-    model: Any,  # noqa: ANN401
-    names: Sequence[str],
-    taken: Sequence[Mapping[str, AnyArray]],
-    expected: Sequence[Sequence[AnyArray]],
-) -> float:
-    got = _answers(model, names, taken)
-    return max(
-        _difference(one, other)
-        for row, wanted in zip(got, expected, strict=True)
-        for one, other in zip(row, wanted, strict=True)
-    )
-
-
-def _difference(got: AnyArray, exact: AnyArray) -> float:
-    """The greatest, relative to the greatest exact value or 1; infinite where there is no value."""
-    if not exact.size:
-        return 0.0
-    difference = float(np.abs(got.astype(np.float64) - exact).max())
-    return difference / max(1.0, float(np.abs(exact).max())) if np.isfinite(difference) else np.inf

@@ -17,7 +17,9 @@ from edge_runtime.port import AnyArray
 
 __all__ = ["Observations", "Range", "ranges_of", "seen"]
 
-_BINS = 2048
+_BINS = 4096
+_SIZE_BINS = 512
+"""Of sizes without their sign; far fewer, or the bins of one would fall unevenly into those of the other."""
 _PERCENTILE = 99.99
 """Of the values that are not zero, on both sides together; what lies outside is clipped."""
 _LEVELS = 128
@@ -116,10 +118,10 @@ def _entropy(item: Range) -> tuple[float, float]:
     edges = np.linspace(item.low, item.high, _BINS + 1)
     sizes = np.abs((edges[:-1] + edges[1:]) / 2)
     greatest = max(-item.low, item.high)
-    counts = np.histogram(sizes, bins=_BINS, range=(0.0, greatest), weights=item.counts)[0]
-    stops = range(_LEVELS, _BINS + 1, _LEVELS // 8)
+    counts = np.histogram(sizes, bins=_SIZE_BINS, range=(0.0, greatest), weights=item.counts)[0]
+    stops = range(_LEVELS, _SIZE_BINS + 1, _LEVELS // 32)
     best = min(stops, key=lambda stop: _divergence(counts, stop))
-    limit = greatest * best / _BINS
+    limit = greatest * best / _SIZE_BINS
     return max(item.low, -limit), min(item.high, limit)
 
 

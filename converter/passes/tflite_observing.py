@@ -1,7 +1,8 @@
-"""Runs a TFLite file with every float tensor kept, sample by sample."""
+"""Opens TFLite files to see what happens in them: each float tensor of a run, or what stops it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,9 @@ from converter.passes.tflite_layers import opened
 from converter.recipe import Recipe
 from edge_runtime.port import AnyArray
 
-__all__ = ["observed"]
+__all__ = ["observed", "refused_operator"]
+
+_FAILED = re.compile(r"Node number \d+ \((\w+)\) failed to (?:prepare|invoke)")
 
 
 def observed(
@@ -40,6 +43,26 @@ def observed(
             interpreter.set_tensor(detail["index"], value.astype(detail["dtype"]))
         interpreter.invoke()
         yield {name: interpreter.get_tensor(index) for index, name in kept.items()}
+
+
+def refused_operator(content: bytes) -> str | None:
+    """The kind of the operator because of which LiteRT does not run a file; None if it runs.
+
+    Raises:
+        RuntimeError: It does not, for another reason.
+    """
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():  # what was there before may be no index of a table
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        found = _FAILED.search(str(error))
+        if found is None:
+            raise
+        return found.group(1)
+    return None
 
 
 def _made(content: bytes) -> dict[int, str]:

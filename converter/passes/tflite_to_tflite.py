@@ -1,21 +1,15 @@
 """TFLite FP32 → TFLite in fewer bits, by ai-edge-quantizer, which needs no TensorFlow.
 
-Every layer is given its own configuration, so that a rule changes it alone; what a policy of the quantizer
-does not know it would leave in floats without a word. Inputs and outputs keep the signature's types.
+Inputs and outputs keep the signature's types.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ai_edge_quantizer.algorithm_manager import AlgorithmName
-from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
 from ai_edge_quantizer.quantizer import Quantizer
-from ai_edge_quantizer.recipe_manager import RecipeManager
 
 from converter.datasets import load_datasets
 from converter.errors import PassError, Reason, RouteError
@@ -23,67 +17,35 @@ from converter.jobs import Job
 from converter.layers import Layer, assigned, check_options
 from converter.passes.prepared import samples
 from converter.passes.ranges import ranges_of
-from converter.passes.telling import counted
 from converter.passes.tflite_file import FILE, describe, left_in_float
 from converter.passes.tflite_layers import opened, row_length, scope_of, tflite_layers
-from converter.passes.tflite_observing import observed
+from converter.passes.tflite_observing import observed, refused_operator
+from converter.passes.tflite_recipes import STATIC_BITS, LayerRecipes
+from converter.recipe import Recipe
 from converter.variants import Calibration, Precision, read_rules
-from edge_runtime.port import AnyArray
 
 __all__ = ["run"]
 
-_STATIC = {Precision.INT8: 8, Precision.INT16X8: 16}
 _USED_BY = {
-    "calibration": frozenset(_STATIC),
-    "per_channel": frozenset({*_STATIC, Precision.INT8_DYNAMIC, Precision.INT8_WEIGHTS}),
+    "calibration": frozenset(STATIC_BITS),
+    "per_channel": frozenset({*STATIC_BITS, Precision.INT8_DYNAMIC, Precision.INT8_WEIGHTS}),
     "block_size": frozenset({Precision.INT4_WEIGHTS}),
 }
-_OPERATIONS = {item.value: item for item in TFLOperationName if item.value.isupper()}
-_FOUR_BITS = ("CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP", "BATCH_MATMUL")
-_IN_BLOCKS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
-_BLOCKS = {
-    32: QuantGranularity.BLOCKWISE_32,
-    64: QuantGranularity.BLOCKWISE_64,
-    128: QuantGranularity.BLOCKWISE_128,
-    256: QuantGranularity.BLOCKWISE_256,
-}
-_DEFAULT_BLOCK = 32
+_MOST_REFUSED = 8
+"""Kinds of operators; a file that LiteRT refuses for more is no use."""
 
 
 def run(job: Job) -> Mapping[str, Any]:
     """Write `model.tflite`; the facts describe it and name the layers whose weights are floats still."""
     content = job.inputs["model"].read_bytes()
-    model = opened(content)
-    layers = tflite_layers(model)
-    default = Precision(job.params["precision"])
-    given = assigned(layers, read_rules(job.params), default=default)
+    layers = tflite_layers(opened(content))
+    given = assigned(layers, read_rules(job.params), default=Precision(job.params["precision"]))
     check_options(given, job.params, _USED_BY)
     recipe = job.recipe()
-    manager = RecipeManager()
-    for index, layer in enumerate(layers):
-        scope = scope_of(model, index)
-        _configure(manager, job, layer, scope, given[layer.layer], row_length(model, index))
-    facts: dict[str, Any] = {}
-    ranges = None
-    if any(precision in _STATIC for precision in given.values()):
-        calibration = load_datasets(recipe).calibration
-        total = len(calibration)
-
-        def told() -> Iterable[Mapping[str, AnyArray]]:
-            return counted(job, samples(recipe, calibration), total=total, what="calibration samples")
-
-        found = ranges_of(
-            lambda: observed(content, recipe, told()),
-            Calibration(job.params.get("calibration", Calibration.MINMAX.value)),
-            job_name=job.name,
-        )
-        ranges = {
-            name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
-            for name, (low, high) in found.items()
-        }
-        facts["calibration_samples"] = len(calibration)
-    quantizer = Quantizer(content, manager.get_quantization_recipe())
-    quantized = bytes(quantizer.quantize(ranges, enable_progress_report=False).quantized_model)
+    ranges, facts = None, dict[str, Any]()
+    if not STATIC_BITS.keys().isdisjoint(given.values()):
+        ranges, facts["calibration_samples"] = _calibrated(job, recipe, content)
+    quantized, facts["without_kernel"] = _loadable(job, content, given, ranges)
     left = left_in_float(opened(quantized), layers)
     _check_changed(job, layers, given, left)
     (job.out / FILE).write_bytes(quantized)
@@ -91,65 +53,49 @@ def run(job: Job) -> Mapping[str, Any]:
     return {**describe(quantized, *names), **facts, "left_in_float": left}
 
 
-def _configure(
-    manager: Any,  # noqa: ANN401 - untyped
-    job: Job,
-    layer: Layer,
-    scope: str,
-    precision: Precision,
-    row: int,
-) -> None:
-    """Say what becomes of one layer; what no kernel computes so is left, and found out afterwards."""
-    operation = _OPERATIONS.get(_renamed(layer.op))
-    if operation is None or precision is Precision.FP32 or not (layer.weight_bytes or precision in _STATIC):
-        return
-    regex = f"^{re.escape(scope)}$"
-    granularity = (
-        QuantGranularity.CHANNELWISE if job.params.get("per_channel", True) else QuantGranularity.TENSORWISE
+def _calibrated(job: Job, recipe: Recipe, content: bytes) -> tuple[Mapping[str, Any], int]:
+    """Ranges as the quantizer takes them, and of how many samples they are."""
+    calibration = load_datasets(recipe).calibration
+    found = ranges_of(
+        lambda: observed(content, recipe, samples(recipe, calibration)),
+        Calibration(job.params.get("calibration", Calibration.MINMAX.value)),
+        job_name=job.name,
     )
-    match precision:
-        case Precision.FP16:
-            manager.add_weight_only_config(regex, operation, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
-        case Precision.INT8_WEIGHTS:
-            manager.add_weight_only_config(regex, operation, 8, granularity)
-        case Precision.INT8_DYNAMIC:
-            manager.add_dynamic_config(regex, operation, 8, granularity)
-        case Precision.INT4_WEIGHTS:
-            _configure_four_bits(manager, job, layer, regex, operation, row)
-        case Precision.INT8 | Precision.INT16X8:
-            with contextlib.suppress(ValueError):  # the only way to learn that an operator is not known
-                manager.add_static_config(regex, operation, _STATIC[precision], 8, granularity)
-        case _:
-            raise RouteError(f"layer {layer.layer}: TFLite has no {precision.value}")
+    ranges = {
+        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
+        for name, (low, high) in found.items()
+    }
+    return ranges, len(calibration)
 
 
-def _configure_four_bits(
-    manager: Any,  # noqa: ANN401
-    job: Job,
-    layer: Layer,
-    regex: str,
-    operation: Any,  # noqa: ANN401
-    row: int,
-) -> None:
-    """In blocks where kernels know them, else by channel; in eight bits where none know four."""
-    if layer.op not in _FOUR_BITS:
-        manager.add_weight_only_config(regex, operation, 8)
-        return
-    size = job.params.get("block_size", _DEFAULT_BLOCK)
-    if size not in _BLOCKS:
-        raise RouteError(f"TFLite has blocks of {', '.join(map(str, _BLOCKS))} weights, none of {size}")
-    if layer.op in _IN_BLOCKS and row and row % size == 0:
-        manager.add_dynamic_config(regex, operation, 4, _BLOCKS[size])
-    elif layer.op == "BATCH_MATMUL":
-        manager.add_weight_only_config(regex, operation, 4)
-    else:
-        # Weights that kernels read as they are; behind a DEQUANTIZE they are unpacked at every run.
-        manager.add_dynamic_config(regex, operation, 4)
+def _loadable(
+    job: Job, content: bytes, given: Mapping[str, Precision], ranges: Mapping[str, Any] | None
+) -> tuple[bytes, list[str]]:
+    """The quantized file, and the operators left in floats because LiteRT refuses what the quantizer makes.
 
-
-def _renamed(op: str) -> str:
-    """The quantizer's name of an operator."""
-    return {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}.get(op, op)
+    It makes some without a word, such as ADD in sixteen bits, whose kernel takes powers of two for scales.
+    """
+    model = opened(content)
+    refused: list[str] = []
+    while len(refused) <= _MOST_REFUSED:
+        recipes = LayerRecipes(
+            per_channel=bool(job.params.get("per_channel", True)), block_size=job.params.get("block_size")
+        )
+        for index, layer in enumerate(tflite_layers(model)):
+            if layer.op not in refused:
+                scope, row = scope_of(model, index), row_length(model, index)
+                recipes.add(layer, given[layer.layer], scope=scope, row=row)
+        if not recipes.content:
+            break
+        quantizer = Quantizer(content, recipes.content)
+        quantized = bytes(quantizer.quantize(ranges, enable_progress_report=False).quantized_model)
+        operator = refused_operator(quantized)
+        if operator is None:
+            return quantized, refused
+        refused.append(operator)
+    kinds = ", ".join(refused) or "any of its layers"
+    message = f"LiteRT has no kernel in {job.params['precision']} for {kinds}; ask for fp32 instead"
+    raise PassError(job.name, Reason.UNCHANGED, message)
 
 
 def _check_changed(

@@ -104,7 +104,8 @@ def _mend(space: Space, history: Sequence[Judged], base: Judged) -> Move | None:
     of_base = [item for item in history if item.trial.precision is precision and item.trial.raised]
     if any(item.drop is None for item in of_base):
         return None  # layers of these two precisions do not go together
-    most = _most(space, history, base, layers)
+    to = _raised_to(space, history, precision)
+    most = _most(space, history, base, layers, to)
     good = [len(item.trial.raised) for item in of_base if item.keeps(space.budget)]
     least_good = min(good, default=most + 1)
     bad = [
@@ -117,10 +118,21 @@ def _mend(space: Space, history: Sequence[Judged], base: Judged) -> Move | None:
         return None
     count = (most_bad + least_good) // 2 if good else min(max(1, 2 * most_bad), most)
     names = tuple(item.layer for item in layers[:count])
-    return Make(trial=Trial(precision=precision, raised=names, to=space.raises[precision]))
+    return Make(trial=Trial(precision=precision, raised=names, to=to))
 
 
-def _most(space: Space, history: Sequence[Judged], base: Judged, layers: Sequence[LayerLoss]) -> int:
+def _raised_to(space: Space, history: Sequence[Judged], precision: Precision) -> Precision:
+    """The next step up that is good enough for all layers; else floats, as it is for some no better."""
+    to = space.raises[precision]
+    bad = {item.trial for item in history if not item.keeps(space.budget)}
+    while to in space.raises and Trial(precision=to) in bad:
+        to = space.raises[to]
+    return to
+
+
+def _most(
+    space: Space, history: Sequence[Judged], base: Judged, layers: Sequence[LayerLoss], to: Precision
+) -> int:
     """How many layers may be raised before the variant costs as much as the best other; never all.
 
     With all of them raised it would be another candidate.
@@ -130,7 +142,7 @@ def _most(space: Space, history: Sequence[Judged], base: Judged, layers: Sequenc
     best = next(iter(best_first(space, others)), None)
     if best is None or space.prefer is Prefer.LATENCY:
         return len(layers)
-    growth = _growth(space, base)
+    growth = max(0, _BITS[to] - _BITS[base.trial.precision]) / _FLOAT_BITS
     size, count = float(base.size_bytes), 0
     for layer in layers:
         size += growth * layer.weight_bytes
@@ -138,12 +150,6 @@ def _most(space: Space, history: Sequence[Judged], base: Judged, layers: Sequenc
             break
         count += 1
     return count
-
-
-def _growth(space: Space, base: Judged) -> float:
-    """Bytes that raising adds for each byte of float weights; more than assumed only ends a search sooner."""
-    precision = base.trial.precision
-    return max(0.0, (_BITS[space.raises[precision]] - _BITS[precision]) / _FLOAT_BITS)
 
 
 _FLOAT_BITS = 32

@@ -69,7 +69,7 @@ class Space:
     mixable: frozenset[Precision]
     """Those whose pass takes layer rules."""
     raises: Mapping[Precision, Precision]
-    """What layers of each mixable precision are raised to."""
+    """The next step up for layers of each mixable precision; the last is floats."""
     losses: Mapping[Precision, tuple[LayerLoss, ...]]
     """Where they were asked for; empty where they cannot be known."""
     budget: float

@@ -165,6 +165,19 @@ def test_a_trial_that_cannot_be_made_ends_mending_and_nothing_else() -> None:
     assert best_first(space, history)[0].trial.precision is Precision.FP32
 
 
+def test_a_step_that_is_too_little_for_all_layers_is_left_out() -> None:
+    """Where eight bits for all lose too much, raising some of four to eight wins nothing."""
+    world = World(((1000, 0.1), (1000, 0.0), (1000, 0.0)))
+    space = Space(
+        candidates=(Precision.INT4_WEIGHTS, Precision.INT8_WEIGHTS, Precision.FP32),
+        mixable=frozenset(RAISES), raises=RAISES, losses={}, budget=0.01, prefer=Prefer.SIZE, max_trials=24,
+    )  # fmt: skip
+    history, _ = _searched(space, world)
+    best = best_first(space, history)[0].trial
+    assert best == Trial(precision=Precision.INT4_WEIGHTS, raised=("layer0",), to=Precision.FP32)
+    assert len(history) == 4
+
+
 def test_what_fails_another_check_is_mended_too() -> None:
     """Far off on a golden vector, say: fewer bits are at fault there as well."""
     world = World(((10, 0.3), (10, 0.0), (10, 0.0)))

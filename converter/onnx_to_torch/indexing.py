@@ -87,6 +87,21 @@ def _gather_nd(node: Node) -> torch.Tensor:
     return chosen.reshape([*rows.shape, *rest])
 
 
+def _reverse_sequence(node: Node) -> torch.Tensor:
+    """Each sequence of a batch turned round up to its own, known length."""
+    x, lengths = node.tensor(0), node.integers(1, "lengths")
+    time, batch = node.attr("time_axis", 0) % x.ndim, node.attr("batch_axis", 1) % x.ndim
+    if {time, batch} != {0, 1}:
+        node.refuse(f"time_axis {time}, batch_axis {batch}")
+    x = x if time == 0 else x.transpose(0, 1)
+    steps, count = x.shape[0], x.shape[1]
+    turned = [[length - 1 - at if at < length else at for length in lengths] for at in range(steps)]
+    rows = np.array(turned) * count + np.arange(count)
+    chosen = torch.index_select(x.reshape([steps * count, -1]), 0, as_tensor(rows.reshape(-1)))
+    chosen = chosen.reshape(x.shape)
+    return chosen if time == 0 else chosen.transpose(0, 1)
+
+
 _MODES = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
@@ -120,5 +135,5 @@ def _scatter_nd(node: Node) -> torch.Tensor:
 
 OPERATORS: dict[str, Convert] = {
     "Slice": _slice, "Gather": _gather, "GatherElements": _gather_elements, "GatherND": _gather_nd,
-    "ScatterElements": _scatter_elements, "ScatterND": _scatter_nd,
+    "ScatterElements": _scatter_elements, "ScatterND": _scatter_nd, "ReverseSequence": _reverse_sequence,
 }  # fmt: skip

@@ -3,8 +3,8 @@
     python -m benchmarks.rivals.by_hand SOURCE.keras DATA_FOLDER OUT_FOLDER
 
 The script one writes from the tools' tutorials: TensorFlow's converter with and without a representative
-dataset, tf2onnx, ONNX Runtime's static quantization at its defaults for QDQ. Every file answers the evaluation
-samples one by one, the source all at once. Prints JSON.
+dataset, tf2onnx, ONNX Runtime's static quantization at its defaults for QDQ. Every file answers the
+evaluation samples one by one, the source all at once. Prints JSON.
 """
 
 from __future__ import annotations

@@ -111,7 +111,11 @@ def _check_graph(recipe: Recipe, shown: str) -> None:
             "tf.saved_model.save(model, folder, signatures=function), or model.export(folder)"
         )
     _check_operators(meta, shown)
-    kinds = [node.WhichOneof("kind") for node in meta.object_graph_def.nodes]
+    objects = meta.object_graph_def.nodes
+    if any(node.saveable_objects or node.registered_saver for node in objects):
+        # Loading would call these, and a model of variables alone has none.
+        raise SourceError(f"{shown} is saved and restored by functions of its own, which would run")
+    kinds = [node.WhichOneof("kind") for node in objects]
     if "resource" in kinds or "asset" in kinds:
         raise SourceError(f"{shown} holds lookup tables or files of its own, which no runtime here takes")
     if "variable" in kinds and not (recipe.source / VARIABLES).is_file():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from ferry_cli.__main__ import main
+from tests.converter.import_trap import trap_imports
 from tests.packages import (
     REPOSITORY,
     cache_environment,
@@ -75,17 +76,7 @@ def torch_models(session: Path) -> Path:
 @pytest.fixture
 def without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of passes die when something imports TensorFlow."""
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Trap:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('tensorflow', 'keras', 'tf2onnx'):\n"
-        "            raise SystemExit(f'{name} was imported')\n"
-        "sys.meta_path.insert(0, Trap())\n"
-    )
-    monkeypatch.setattr("converter.processes._ROOT", f"{REPOSITORY}:{site}")
+    trap_imports(tmp_path, monkeypatch, ("tensorflow", "keras", "tf2onnx"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Beside those to convert, with unequal sides and every kind of layer, those nobod
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from tensorflow.core.protobuf import saved_model_pb2
 
 CLASSES = 4
 
@@ -37,6 +39,18 @@ def main(folder: Path) -> None:
         function = tf.function(module.answer, input_signature=[spec])
         signatures = {} if name == "no-signature" else {"serving_default": function}
         tf.saved_model.save(module, str(folder / name), signatures=signatures)
+    _with_restoring(folder / "restoring", folder / "vector")
+
+
+def _with_restoring(folder: Path, source: Path) -> None:
+    """A copy that names a function to be called when it is loaded."""
+    shutil.copytree(source, folder)
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    variable = next(node for node in nodes if node.WhichOneof("kind") == "variable")
+    variable.saveable_objects["x"].restore_function = 1
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
 
 
 class _Module(tf.Module):  # type: ignore[misc] # TensorFlow publishes no types

@@ -122,6 +122,7 @@ def test_a_recurrent_model_goes_to_onnx_and_is_refused_for_tflite(
         ("no-signature", "has no signature serving_default (it has none); save it with tf.saved_model.save"),
         ("python", "calls back into Python (PyFunc), code that is not in it"),
         ("files", "reads or writes files by itself (ReadFile in "),
+        ("restoring", "is saved and restored by functions of its own, which would run"),
         ("table", "holds lookup tables or files of its own, which no runtime here takes"),
         ("nan", "holds NaN or infinity; train the model again"),
         ("image", "the model's input image has shape [-1, 8, 6, 3]"),
@@ -137,7 +138,18 @@ def test_what_is_not_to_be_opened_is_refused_in_one_line(
 @pytest.fixture(scope="session")
 def opened(session: Path, saved: Path) -> dict[str, str]:
     """What opening each of the odd models says, all in one process of TensorFlow."""
-    names = ("no-signature", "python", "files", "table", "nan", "image", "gone", "cut", "foreign")
+    names = (
+        "no-signature",
+        "python",
+        "files",
+        "restoring",
+        "table",
+        "nan",
+        "image",
+        "gone",
+        "cut",
+        "foreign",
+    )
     with made_once(session, "saved-models-opened") as (folder, there):
         if not there:
             folder.mkdir()

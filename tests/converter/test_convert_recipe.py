@@ -73,7 +73,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("counter = 1", "counter = 1\nfloor = 2", "release.floor 2 is above the counter 1"),
         ('version = "1.0.0"', 'version = "1.0"', "version '1.0' is not"),
         ('publisher = "vision"', 'publisher = "Vision"', "publisher 'Vision'"),
-        ('framework = "keras"', 'framework = "torch"', "source.framework: 'torch' is none of keras, onnx"),
+        ('framework = "keras"', 'framework = "caffe"', "source.framework: 'caffe' is none of keras, onnx"),
         ('datatype = "UINT8"', 'datatype = "TEXT"', "input[0].datatype: 'TEXT' is none of"),
         ("shape = [-1, 10]", "shape = [0, 10]", "output[0].shape: use 1 to 8 lengths"),
         ('datatype = "FP32"', 'datatype = "FP16"', "output[0].datatype: outputs are FP32"),
@@ -109,10 +109,12 @@ def test_a_device_step_cannot_follow_a_folded_one(tmp_path: Path) -> None:
     assert message == "input[0].preprocessing[1].by: a step by the device cannot follow one by the source"
 
 
-def test_only_affine_steps_are_folded(tmp_path: Path) -> None:
+def test_only_affine_steps_and_layouts_are_folded(tmp_path: Path) -> None:
     steps = '{ operation = "cast", datatype = "FP32", by = "converter" }'
     message = _refusal(tmp_path, recipe_text(MODEL, preprocessing=steps))
-    assert message.startswith('input[0].preprocessing[0].by: the converter folds "affine" steps only')
+    assert message.startswith(
+        'input[0].preprocessing[0].by: the converter folds "affine" and "transpose" steps only'
+    )
 
 
 def test_limits_are_read(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_short_training_becomes_a_package_that_hears_waves(model: Path, tmp_pa
     recipe.write_text(text + "".join(asked))
     overrides = Overrides(source=model / "keywords.keras", data=model)
     cache = MeasurementCache(tmp_path / "cache")
-    package = convert(recipe, tmp_path / "package", overrides=overrides, cache=cache).package
+    package = convert(recipe, tmp_path / "package", overrides=overrides, cache=cache).path
     release, _ = open_package(package)
     preprocessing = Preprocessing.of_release(release, package)
     golden = (package / release.golden.file.path).read_bytes()

@@ -20,7 +20,8 @@ from rich.table import Table
 from converter.plans import Planned, planned_route
 from converter.recipe import Recipe, load_recipe
 from converter.routes import node_of, other_routes, source_node, version_of
-from converter.variants import Target
+from converter.search.bench import candidates
+from converter.variants import Precision, Search, Target
 
 __all__ = ["configure", "run"]
 
@@ -40,10 +41,23 @@ def run(arguments: argparse.Namespace) -> int:
     routes = {target: planned_route(target, start=start) for target in recipe.targets}
     if arguments.json:
         rows = [_row(recipe, target, route) for target, route in routes.items()]
+        rows += [_searched(search, candidates(search, start)) for search in recipe.searches]
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     else:
         _show(recipe, routes)
+        for search in recipe.searches:
+            names = ", ".join(precision.value for precision in candidates(search, start))
+            sys.stdout.write(f"{search.id} is searched for, beginning with {names}\n")
     return 0
+
+
+def _searched(search: Search, begins_with: tuple[Precision, ...]) -> dict[str, Any]:
+    return {
+        "variant": search.id,
+        "runtime": search.runtime.value,
+        "precision": "auto",
+        "candidates": [precision.value for precision in begins_with],
+    }
 
 
 def _others(recipe: Recipe, target: Target) -> list[list[str]]:

@@ -28,14 +28,13 @@ from converter.passes.list_layers import layers_of
 from converter.passes.prepared import prepared
 from converter.passes.telling import counted
 from converter.recipe import Recipe
-from converter.search.trials import LayerLoss
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.loading import load
 from edge_runtime.package import open_package
 from edge_runtime.port import AnyArray
 from ota_contract.manifest import Release, Runtime, Variant
 
-__all__ = ["read_losses", "run"]
+__all__ = ["run"]
 
 _MOST_SAMPLES = 64
 _EVERYTHING = ".*"
@@ -87,11 +86,6 @@ def run(job: Job) -> Mapping[str, Any]:
         "weighted": len(layers),
         "samples": answering.count,
     }
-
-
-def read_losses(facts: Mapping[str, Any]) -> tuple[LayerLoss, ...]:
-    """The losses in the facts of this pass."""
-    return tuple(LayerLoss(**item) for item in facts["losses"])
 
 
 class _Answering:

@@ -23,7 +23,7 @@ from converter.phases import Order, Phases
 from converter.plans import Planned, plan, planned_route
 from converter.progress import Progress, Renaming
 from converter.proof.comparison import Comparison
-from converter.routes import version_of
+from converter.routes import Node, version_of
 from converter.search.sensitivity import Sensitivity, examine
 from converter.search.trials import Judged, Trial
 from converter.variants import LayerRule, Options, Precision, Search, Target
@@ -67,7 +67,7 @@ def split_rows(n: int) -> Split:
     return Split(search=np.sort(drawn[: n // 2]), proof=np.sort(drawn[n // 2 :]))
 
 
-def candidates(search: Search, order: Order) -> tuple[Precision, ...]:
+def candidates(search: Search, start: Node) -> tuple[Precision, ...]:
     """The precisions a search begins with: those named, or all there is a way to with what is installed.
 
     Raises:
@@ -75,12 +75,12 @@ def candidates(search: Search, order: Order) -> tuple[Precision, ...]:
     """
     if search.candidates:
         for precision in search.candidates:
-            planned_route(Target(runtime=search.runtime, precision=precision), start=order.source)
+            planned_route(Target(runtime=search.runtime, precision=precision), start=start)
         return tuple(dict.fromkeys(search.candidates))
     found = []
     for precision in Precision:
         with contextlib.suppress(RouteError):
-            route = planned_route(Target(runtime=search.runtime, precision=precision), start=order.source)
+            route = planned_route(Target(runtime=search.runtime, precision=precision), start=start)
             if all(version_of(name) for item in route for name in item.step.needs):
                 found.append(precision)
     if not found:
@@ -88,10 +88,10 @@ def candidates(search: Search, order: Order) -> tuple[Precision, ...]:
     return tuple(found)
 
 
-def maker(runtime: Runtime, precision: Precision, order: Order) -> Planned | None:
+def maker(runtime: Runtime, precision: Precision, start: Node) -> Planned | None:
     """The pass that gives a precision layer by layer; None where none does."""
     try:
-        last = planned_route(Target(runtime=runtime, precision=precision), start=order.source)[-1]
+        last = planned_route(Target(runtime=runtime, precision=precision), start=start)[-1]
     except RouteError:
         return None
     mixes = "layers" in last.step.takes and last.step.source.format is last.step.target.format

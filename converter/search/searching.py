@@ -95,8 +95,8 @@ def search_for(search: Search, workshop: Workshop, clock: Callable[[], float]) -
 
 def _space(search: Search, workshop: Workshop) -> Space:
     order = workshop.order
-    found = candidates(search, order)
-    makers = {precision: maker(search.runtime, precision, order) for precision in found}
+    found = candidates(search, order.source)
+    makers = {precision: maker(search.runtime, precision, order.source) for precision in found}
     mixable = {precision: item for precision, item in makers.items() if item is not None}
     raises = {
         precision: _RAISES.get(precision, item.step.source.precision) for precision, item in mixable.items()

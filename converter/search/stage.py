@@ -37,7 +37,7 @@ def check_searches(order: Order) -> None:
     """
     for search in order.recipe.searches:
         split_rows(len(order.sets.evaluation))
-        for precision in candidates(search, order):
+        for precision in candidates(search, order.source):
             route = planned_route(Target(runtime=search.runtime, precision=precision), start=order.source)
             check_installed(item.step for item in route)
 
@@ -99,7 +99,7 @@ def examined(phases: Phases, draft: Release, order: Order, found: Sequence[Found
     if order.recipe.search.sensitivity_s > 0:
         for target in _few_bits(order.recipe.targets):
             made = next(item for item in order.plan if item.id == target.id)
-            mixes = maker(target.runtime, target.precision, order) is not None
+            mixes = maker(target.runtime, target.precision, order.source) is not None
             if mixes and all(item.runtime is not target.runtime for item in known):
                 known.append(examine(phases, draft, made))
     return tuple(known)

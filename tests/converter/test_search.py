@@ -134,6 +134,13 @@ def test_a_second_run_finds_the_same_bytes_without_running_a_pass(searched: Path
     assert ran == []
 
 
+def test_plan_says_what_a_search_begins_with(searched: Path, ferry: Ferry) -> None:
+    recipe = searched / "recipe.toml"
+    assert "onnx-auto is searched for, beginning with int8, fp32\n" in ferry("plan", recipe).out
+    rows = json.loads(ferry("plan", recipe, "--json").out)
+    assert [row["candidates"] for row in rows] == [["int8", "fp32"]] * 2
+
+
 def test_a_budget_nothing_meets_ends_with_one_and_the_best_found(ferry: Ferry) -> None:
     table = '[[variant]]\nruntime = "onnx"\nprecision = "auto"\ncandidates = ["int8"]\n'
     recipe = write_uneven(Path("tight"), f"{GOAL}[search]\nmax_trials = 1\n{table}")

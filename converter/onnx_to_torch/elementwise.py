@@ -61,9 +61,7 @@ def _mod(node: Node) -> torch.Tensor:
 def _pow(node: Node) -> torch.Tensor:
     base, exponent = node.tensor(0), node.tensor(1)
     if not is_float(base):
-        if is_float(exponent):  # single floats would not hold every answer
-            node.refuse("a base of whole numbers to a power of floats")
-        return torch.pow(base, exponent)
+        node.refuse("a base of whole numbers")
     if node.known(1) and node.constant(1, "exponent").size == 1:
         power = float(node.constant(1, "exponent").reshape(()))
         if power == 2 and exponent.ndim <= base.ndim:  # noqa: PLR2004 - a square

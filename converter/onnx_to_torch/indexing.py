@@ -102,18 +102,10 @@ def _reverse_sequence(node: Node) -> torch.Tensor:
     return chosen if time == 0 else chosen.transpose(0, 1)
 
 
-_MODES = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
-
-
 def _scattered(node: Node, data: torch.Tensor, places: torch.Tensor, updates: torch.Tensor) -> torch.Tensor:
-    """Put rows of updates into rows of data, by the node's reduction."""
-    reduction = node.attr("reduction", "none")
-    if reduction != "none" and reduction not in _MODES:
-        node.refuse(f"reduction {reduction}")
-    if reduction in ("none", "add"):
-        return torch.index_put(data, [places.long()], updates, accumulate=reduction == "add")
-    wide = places.long().reshape([-1, *[1] * (data.ndim - 1)]).expand(updates.shape)
-    return torch.scatter_reduce(data, 0, wide, updates, _MODES[reduction])
+    """Put rows of updates into rows of data."""
+    node.only("reduction", "none", "none")  # LiteRT 2.3 loads no scatter that adds up or compares
+    return torch.index_put(data, [places.long()], updates)
 
 
 def _scatter_elements(node: Node) -> torch.Tensor:

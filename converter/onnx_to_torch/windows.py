@@ -30,7 +30,7 @@ __all__ = ["OPERATORS"]
 
 _PLANE = 2
 _CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
-_TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
+_TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d)
 
 
 def _flat(pads: Sequence[Sequence[int]]) -> list[int]:
@@ -70,6 +70,8 @@ def _conv_transpose(node: Node) -> torch.Tensor:
         for length, stride, size, dilation in zip(spatial, strides, weight.shape[2:], dilations, strict=True)
     ]
     begins, lengths = transposed_window(node, full, strides)
+    if len(spatial) > _PLANE:
+        node.refuse("three spatial dimensions")  # litert_torch 0.10 crashes at it
     make: Any = _TRANSPOSED[len(spatial) - 1]
     made = make(x, weight, None, strides, 0, 0, node.attr("group", 1), dilations)
     # The whole result, and then its part: so that nothing depends on how an operation reads padding.

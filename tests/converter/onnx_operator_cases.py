@@ -1,89 +1,99 @@
-"""Runs onnx's own tests of operators through the importer: `python -m tests.converter.onnx_operator_cases`.
+"""Runs onnx's own tests of operators: `python -m tests.converter.onnx_operator_cases TARGET`.
 
-Each test of one operator becomes an mlpackage, which is saved, read again and evaluated by the
-reference evaluator of MIL; the answers must be those onnx states. Prints what came of it as JSON, or with
-`--docs FILE` writes the page people read.
+Each test of one operator becomes a model of the target, which is saved, read again and run: an mlpackage by
+the reference evaluator of MIL, a TFLite file by LiteRT, a module by PyTorch. The answers must be those onnx
+states. Prints what came of it as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import importlib
 import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
-from tests.converter.coreml_answers import answers_of  # isort: skip # hides TensorFlow before all else
 import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 from converter.errors import ConverterError
-from converter.onnx_to_mil.table import GROUPS, OPERATORS
 from converter.passes.onnx_source import MAX_OPSET
+from tests.converter.forked import forked
 
-__all__ = ["Outcome", "page"]
+__all__ = ["FOLDED", "TARGETS", "Case", "Report", "chosen", "compare", "judged", "operators_of_onnx"]
 
 _WEIGHTED = {"ConvTranspose", "GRU", "LSTM", "RNN", "Resize", "QuantizeLinear", "DequantizeLinear"}
 """What models hold as weights of these must be known; of others, floats may be computed."""
-_FOLDED = ("Constant", "Range", "Shape", "Size")
-"""Computed before the importer sees a graph, where shapes are fixed."""
+FOLDED = ("Constant", "Range", "Shape", "Size")
+"""Computed before an importer sees a graph, where shapes are fixed."""
+TARGETS = {
+    "coreml": ("tests.converter.coreml_answers", "answers_of", "converter.onnx_to_mil.table"),
+    "tflite": ("tests.converter.tflite_answers", "answers_of", "converter.onnx_to_torch.table"),
+    "torch": ("tests.converter.tflite_answers", "module_answers_of", "converter.onnx_to_torch.table"),
+}
+"""Where answers come from, and the table of operators; each hides what it must not import."""
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 _HALF = 1e-2
+_AT_ONCE = 24
 
 
-@dataclass
-class Outcome:
-    """What became of one operator's tests."""
+class Case(NamedTuple):
+    """One of onnx's tests, with what models hold as weights inside the model."""
 
-    verified: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-
-
-_Case = tuple[str, Any, dict[str, Any], list[Any]]
+    name: str
+    operator: str
+    model: Any
+    inputs: dict[str, Any]
+    outputs: list[Any]
 
 
-def run(most: int) -> dict[str, Outcome]:
-    """The tests in scope by operator, at most so many of each."""
-    outcomes: dict[str, Outcome] = {}
-    for name, model, inputs, outputs in _chosen(most):
-        kind = model.graph.node[0].op_type
-        outcome = outcomes.setdefault(kind, Outcome())
+Report = dict[str, Any]
+"""By operator: `verified`, names of tests; `refused`, counts by reason; `wrong`, a line for each test."""
+
+
+def judged(results: Iterable[tuple[Case, Callable[[], list[Any]]]]) -> Report:
+    """What became of cases whose answers are computed by the functions beside them."""
+    verified: dict[str, list[str]] = {}
+    refused: dict[str, Counter[str]] = {}
+    wrong: dict[str, list[str]] = {}
+    for case, answers in results:
         try:
-            got = answers_of(model, inputs)
-            for one, wanted in zip(got, outputs, strict=True):
-                _compare(one, wanted)
+            for one, wanted in zip(answers(), case.outputs, strict=True):
+                compare(one, wanted)
         except ConverterError as error:
-            outcome.refused[_reason(str(error), kind)] += 1
+            refused.setdefault(case.operator, Counter())[_reason(str(error), case.operator)] += 1
         except Exception as error:  # noqa: BLE001 - any other end is a finding
-            outcome.wrong.append(f"{name}: {' '.join(str(error).split())[:200]}")
+            line = f"{case.name}: {' '.join(str(error).split())[:200]}"
+            wrong.setdefault(case.operator, []).append(line)
         else:
-            outcome.verified += 1
-    return outcomes
+            verified.setdefault(case.operator, []).append(case.name)
+    return {"verified": verified, "refused": refused, "wrong": wrong}
 
 
-def _chosen(most: int) -> Iterator[_Case]:
-    """Tests spread evenly over those of each operator."""
-    by_operator: dict[str, list[_Case]] = {}
+def chosen(most: int) -> Iterator[Case]:
+    """Tests spread evenly over those of each operator, at most so many of each."""
+    by_operator: dict[str, list[Case]] = {}
     for case in _cases():
-        by_operator.setdefault(case[1].graph.node[0].op_type, []).append(case)
+        by_operator.setdefault(case.operator, []).append(case)
     for cases in by_operator.values():
         count = min(most, len(cases))
         yield from (cases[place * len(cases) // count] for place in range(count))
 
 
-def _cases() -> Iterator[_Case]:
-    """Tests of one operator of the table, with what models hold as weights inside."""
+def _cases() -> Iterator[Case]:
+    """Tests of one operator, with what models hold as weights inside."""
+    every = operators_of_onnx()
     for case in load_model_tests(kind="node"):
         model = onnx.ModelProto.FromString(case.model.SerializeToString())
-        if len(model.graph.node) != 1 or model.graph.node[0].op_type not in OPERATORS:
+        if len(model.graph.node) != 1 or model.graph.node[0].op_type not in every - {*FOLDED}:
             continue
         model.opset_import[0].version = min(model.opset_import[0].version, MAX_OPSET)
         model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
@@ -94,7 +104,7 @@ def _cases() -> Iterator[_Case]:
             continue  # of a later opset
         if not all(_within(item) for item in (*arrays, *outputs)):
             continue
-        yield case.name, model, _fed(model, arrays), outputs
+        yield Case(case.name, model.graph.node[0].op_type, model, _fed(model, arrays), outputs)
 
 
 def _array(item: Any) -> Any:
@@ -104,8 +114,10 @@ def _array(item: Any) -> Any:
 
 
 def _within(array: Any) -> bool:
-    """Numbers Core ML has: neither text, nor types of four and eight bits, nor integers beyond 32 bits."""
+    """Numbers devices have: neither text, nor types of four and eight bits, nor integers beyond 32 bits."""
     if array is None or array.dtype.kind not in "fiub" or not array.size:
+        return False
+    if array.dtype.kind == "f" and array.dtype.itemsize == 1:
         return False
     limits = np.iinfo(np.int32)
     return array.dtype.kind in "fb" or bool(array.min() >= limits.min and array.max() <= limits.max)
@@ -127,11 +139,18 @@ def _fed(model: Any, arrays: list[Any]) -> dict[str, Any]:
     return fed
 
 
-def _compare(got: Any, wanted: Any) -> None:
+def compare(got: Any, wanted: Any) -> None:
+    """Refuse answers that are not the stated ones.
+
+    Raises:
+        AssertionError: Another shape, or other values.
+    """
     half = wanted.dtype == np.float16
-    shape = wanted.shape or (1,)  # Core ML has no scalars among its answers
+    shape = wanted.shape or np.shape(got)  # Core ML has no scalars among its answers
+    if np.shape(got) != shape or (not wanted.shape and np.size(got) != 1):
+        raise AssertionError(f"shape {np.shape(got)} instead of {wanted.shape}")
     np.testing.assert_allclose(
-        got.astype(np.float64),
+        np.asarray(got).astype(np.float64),
         wanted.astype(np.float64).reshape(shape),
         rtol=_HALF if half else _RELATIVE,
         atol=_HALF if half else _ABSOLUTE,
@@ -147,44 +166,14 @@ def _reason(message: str, kind: str) -> str:
     return text.partition("): ")[2] or "not in the table"
 
 
-def page(outcomes: Mapping[str, Outcome]) -> str:
-    """The page about operators."""
-    total = sum(outcome.verified for outcome in outcomes.values())
-    lines = [
-        "# ONNX operators for Core ML",
-        "",
-        "<!-- Written by `python -m tests.converter.onnx_operator_cases --docs docs/onnx-operators.md`. -->",
-        "",
-        f"How each operator of opsets 13 to {MAX_OPSET} fares on the way to Core ML, by onnx's own tests of",
-        "operators. *Verified* counts tests whose mlpackage, saved and read again, gives the stated answers",
-        "in the reference evaluator of MIL, in FP32. That proves what the program means, not what Apple's",
-        f"compiler makes of it: no test here ran on Apple hardware. {total} tests agree, none disagrees.",
-        "",
-        "Shapes are fixed, and tensors have at most five axes. Floats of 16 and 64 bits are computed in the",
-        "variant's precision, whole numbers in 32 bits. Whatever a test covers or not, a result of another",
-        "shape or kind than ONNX infers is refused.",
-    ]
-    for group, operators in GROUPS.items():
-        lines += ["", f"## {group}", "", "| operator | verified | refused uses |", "|---|---|---|"]
-        lines += [_row(name, outcomes.get(name, Outcome())) for name in sorted(operators)]
-    lines += ["", "## Computed beforehand", ""]
-    lines += [f"{', '.join(_FOLDED)}: they follow from the fixed shapes; what is left of them is refused."]
-    lines += ["", "## Refused by name", "", f"{', '.join(sorted(_refused()))}."]
-    return "\n".join(lines) + "\n"
-
-
-def _row(name: str, outcome: Outcome) -> str:
-    verified = str(outcome.verified) if outcome.verified else "not yet"
-    return f"| {name} | {verified} | {'; '.join(sorted(outcome.refused)).replace('|', '/')} |"
-
-
-def _refused() -> set[str]:
+def operators_of_onnx() -> set[str]:
+    """The operators of the newest opset that is accepted."""
     names = {
         schema.name
         for schema in onnx.defs.get_all_schemas_with_history()
         if schema.domain == "" and schema.since_version <= MAX_OPSET
     }
-    return {name for name in names if _current(name)} - OPERATORS.keys() - {*_FOLDED}
+    return {name for name in names if _current(name)}
 
 
 def _current(name: str) -> bool:
@@ -194,22 +183,55 @@ def _current(name: str) -> bool:
         return False
 
 
+def _together(cases: list[Case], source: Any) -> Iterator[tuple[Case, Callable[[], list[Any]]]]:
+    """Answers to many cases at once, and to each alone where one of them spoils it.
+
+    What a module cannot be made of is refused before that. All is done in forks: native code of litert_torch
+    has crashed.
+    """
+    made: list[Case] = []
+    for case in cases:
+        try:
+            source.module_answers_of(case.model, case.inputs)
+        except ConverterError:
+            yield case, partial(source.module_answers_of, case.model, case.inputs)
+        else:
+            made.append(case)
+    for start in range(0, len(made), _AT_ONCE):
+        group = made[start : start + _AT_ONCE]
+        try:
+            answers = forked(source.answers_of_several, [(case.model, case.inputs) for case in group])
+        except Exception:  # noqa: BLE001 - which of them it is comes out alone
+            yield from ((case, partial(forked, source.answers_of, case.model, case.inputs)) for case in group)
+        else:
+            yield from ((case, partial(list, answer)) for case, answer in zip(group, answers, strict=True))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--docs", type=Path, help="write the page people read")
+    parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--most", type=int, default=1000, help="tests of one operator (default: all)")
+    parser.add_argument("--every", type=int, default=1, help="one operator of so many (default: each)")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    module, name, table = TARGETS[arguments.target]
+    source = importlib.import_module(module)
+    answers_of = getattr(source, name)
+    groups = importlib.import_module(table).GROUPS
     gc.freeze()  # coremltools collects after every conversion, and would walk all modules
-    outcomes = run(arguments.most)
-    wrong = {name: outcome.wrong for name, outcome in outcomes.items() if outcome.wrong}
-    if arguments.docs and not wrong:
-        arguments.docs.write_text(page(outcomes))
-    verified = {name: outcome.verified for name, outcome in outcomes.items()}
-    sys.stdout.write(json.dumps({"wrong": wrong, "verified": verified, "page": page(outcomes)}) + "\n")
-    return 1 if wrong else 0
+    known = sorted(name for group in groups.values() for name in group)
+    tried = {*known[:: arguments.every]}
+    cases = [case for case in chosen(arguments.most) if case.operator in tried or arguments.every == 1]
+    with contextlib.redirect_stdout(sys.stderr):  # converters print their progress
+        if arguments.target == "tflite":
+            report = judged(_together(cases, source))
+        else:
+            report = judged((case, partial(answers_of, case.model, case.inputs)) for case in cases)
+    report["groups"] = {group: sorted(operators) for group, operators in groups.items()}
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 1 if report["wrong"] else 0
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from tests.converter.answering import answer_folder  # noqa: E402
 
 __all__ = ["answers_of", "answers_of_several", "module_answers_of"]
 
+torch.set_num_threads(1)  # a pool of threads does not come along into forks, which would wait for it
+
 
 def answers_of(model: Any, inputs: Mapping[str, Any]) -> list[Any]:
     """Make the TFLite file of a model, and run it."""

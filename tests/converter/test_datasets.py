@@ -130,3 +130,30 @@ def test_a_set_cut_off_is_refused(sets: Path) -> None:
     content = (sets / "golden.npz").read_bytes()
     (sets / "golden.npz").write_bytes(content[:-40])
     assert "is not a readable .npz file" in _refusal(sets)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "message"),
+    [
+        ("mean_cosine", None, ""),
+        ("rank_correlation", None, ""),
+        ("r2", np.random.default_rng(1).normal(size=(540, 10)), ""),
+        ("r2", None, "has no `label` array to judge answers by"),
+        ("r2", np.zeros((540, 3)), "`label` must be 10 numbers a sample"),
+        ("r2", np.full((540, 10), np.nan), "`label` must be 10 numbers a sample"),
+        ("nrmse", np.ones((540, 10)), "every `label` is the same: nrmse means nothing then"),
+        ("f1_macro", np.full(540, 0.5), "`label` must be one whole number a sample"),
+    ],
+)
+def test_labels_are_what_the_metric_needs(sets: Path, metric: str, labels: Any, message: str) -> None:
+    _spoil(sets, "evaluation", label=labels)
+    for name in ("calibration", "golden"):
+        _spoil(sets, name, label=None)
+    text = recipe_text(sets).replace('metric = "accuracy"', f'metric = "{metric}"')
+    recipe = load_recipe(write_recipe(sets, text))
+    if not message:
+        assert len(load_datasets(recipe).evaluation) == 540
+        return
+    with pytest.raises(DataError) as caught:
+        load_datasets(recipe)
+    assert message in str(caught.value)

@@ -134,6 +134,17 @@ def test_a_second_run_finds_the_same_bytes_without_running_a_pass(searched: Path
     assert ran == []
 
 
+def test_layers_for_which_there_is_no_time_are_counted(ferry: Ferry) -> None:
+    table = '[[variant]]\nruntime = "onnx"\nprecision = "int8-weights"\n'
+    recipe = write_uneven(Path("hurried"), f"{GOAL}[search]\nsensitivity_s = 1e-9\n{table}")
+    ferry("convert", recipe, "-o", "package")
+    (found,) = json.loads(Path("package/report.json").read_text())["sensitivity"]
+    assert found["layers"] == []
+    assert found["caption"].endswith(
+        "0 of 3 layers with weights were examined; there was no time for the 3 smallest."
+    )
+
+
 def test_plan_says_what_a_search_begins_with(searched: Path, ferry: Ferry) -> None:
     recipe = searched / "recipe.toml"
     assert "onnx-auto is searched for, beginning with int8, fp32\n" in ferry("plan", recipe).out

@@ -93,7 +93,8 @@ def _refused_uses(name: str, ours: Mapping[str, Report]) -> Iterator[str]:
     shared = set.intersection(*reasons.values())
     yield from sorted(shared)
     for target, own in reasons.items():
-        yield from (f"{_OURS[target]}: {reason:.100}" for reason in sorted(own - shared - {"not in the table"}))
+        alone = sorted(own - shared - {"not in the table"})
+        yield from (f"{_OURS[target]}: {reason:.100}" for reason in alone)
 
 
 def _comparison(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -42,7 +42,8 @@ _COMPARISON = """
 ## Beside other importers
 
 The same {tests} tests for everybody: every test of one operator, up to opset {opset}, about numbers devices
-have. What a model holds as weights (windows, gates, sizes, scales) is inside the model, the rest is fed.
+have. Windows, gates, sizes and scales are inside the model, the rest is fed, as the tests have it: also the
+weights of Conv, Gemm and normalisations, which ours take and others may not.
 *Wrong* counts models that were made and answer otherwise; of ours they are named below.
 """
 _RULES = """

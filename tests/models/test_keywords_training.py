@@ -89,7 +89,7 @@ def test_a_short_training_becomes_a_package_that_hears_waves(model: Path, tmp_pa
     recipe = tmp_path / "recipe.toml"
     text, _, _ = RECIPE.read_text().partition("[[variant]]")
     asked = [f'[[variant]]\nruntime = "{runtime}"\nprecision = "int8"\n' for runtime in ("tflite", "onnx")]
-    recipe.write_text(text + "".join(asked))
+    recipe.write_text(text + "[search]\nsensitivity_s = 0.0\n" + "".join(asked))
     overrides = Overrides(source=model / "keywords.keras", data=model)
     cache = MeasurementCache(tmp_path / "cache")
     package = convert(recipe, tmp_path / "package", overrides=overrides, cache=cache).path

@@ -152,7 +152,7 @@ def read_targets(root: Table) -> tuple[tuple[Target, ...], tuple[Search, ...]]:
     searches: list[Search] = []
     for table in tables:
         item = _search(table) if table.text("precision") == _AUTO else _target(table)
-        if any(item.id == other.id for other in (*targets, *searches)):
+        if item.id in {other.id for other in targets} | {other.id for other in searches}:
             table.fail("precision", f"{item.id} is asked for twice; give one of them an `id` of its own")
         if isinstance(item, Search):
             searches.append(item)

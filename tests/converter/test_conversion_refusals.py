@@ -48,7 +48,8 @@ def test_a_malformed_recipe(ferry: Ferry, tmp_path: Path) -> None:
 def test_an_unknown_key(ferry: Ferry, tmp_path: Path, model: Path) -> None:
     line = _refused(ferry, tmp_path, recipe_text(model, extra="max_dorp = 1"))
     assert line == (
-        "ferry: recipe.toml: goal.max_dorp: unknown key; known are metric, max_drop, confidence, tolerance, prefer"
+        "ferry: recipe.toml: goal.max_dorp: unknown key; "
+        "known are metric, max_drop, confidence, tolerance, prefer"
     )
 
 

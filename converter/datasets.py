@@ -175,6 +175,9 @@ def _check_labels(data: Dataset, shown: str, recipe: Recipe) -> None:
             raise DataError(f"{shown}: `{LABEL}` must be one whole number a sample")
         if classes and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
             raise DataError(f"{shown}: `{LABEL}` names classes outside 0…{classes - 1}")
+        if data.name == "calibration" and labels.min() == labels.max():
+            # Ranges seen on one class clip what the others need, and nothing would say why they suffer.
+            raise DataError(f"{shown}: every sample is of class {labels[0]}; calibrate with samples of each")
         return
     wanted = 1 if metric is Metric.WITHIN else math.prod(recipe.outputs[0].shape[1:])
     numbers = labels.dtype.kind in "iuf" and len(labels) == len(data) and bool(np.isfinite(labels).all())

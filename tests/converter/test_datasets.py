@@ -65,6 +65,13 @@ def test_an_empty_calibration_set_is_refused(sets: Path) -> None:
     assert _refusal(sets).endswith("calibration.npz: the calibration set is empty")
 
 
+def test_a_calibration_set_of_one_class_is_refused(sets: Path) -> None:
+    with np.load(sets / "calibration.npz") as archive:
+        n = len(archive["label"])
+    _spoil(sets, "calibration", label=np.full(n, 3))
+    assert _refusal(sets).endswith("every sample is of class 3; calibrate with samples of each")
+
+
 @pytest.mark.parametrize(
     ("image", "found"),
     [

@@ -126,7 +126,9 @@ def write_raw_case(folder: Path) -> Path:
             "sound": np.concatenate([row["sound"] for row in rows]),
         }
         assert (arrays["photo"].dtype.kind, arrays["text"].dtype.kind) == ("S", "U")
-        np.savez(folder / f"{part}.npz", label=np.ones(high - low, np.int64), **arrays)
+        if part == "evaluation":
+            arrays["label"] = np.ones(high - low, np.int64)
+        np.savez(folder / f"{part}.npz", **arrays)
     return write_recipe(folder, RECIPE)
 
 

@@ -296,6 +296,10 @@ def variants(draw: st.DrawFn, variant_id: str, folder: str, inputs: list[str], o
     )
 
 
+def _longest_first(file: File) -> int:
+    return -file.length_bytes
+
+
 @st.composite
 def releases(draw: st.DrawFn) -> Release:
     inputs = draw(st.lists(tensors(texts()), min_size=1, max_size=3, unique_by=lambda item: item.name))
@@ -309,8 +313,11 @@ def releases(draw: st.DrawFn) -> Release:
         draw(variants(variant_id, f"variants/{variant_id}", input_names, output_names))
         for variant_id in variant_ids
     )
-    by_digest = {variant.model_file.sha256: variant.model_file for variant in some}
-    made = [file for file in by_digest.values() if file.length_bytes and draw(st.booleans())]
+    # Digests are drawn, so two files may share one: a delta must be shorter than either.
+    same = sorted((file for variant in some for file in (*variant.files, *vocabulary)), key=_longest_first)
+    shortest = {file.sha256: file for file in same}
+    digests = dict.fromkeys(variant.model_file.sha256 for variant in some)
+    made = [shortest[digest] for digest in digests if shortest[digest].length_bytes and draw(st.booleans())]
     return Release(
         name=draw(models()),
         version=draw(versions()),

@@ -86,6 +86,7 @@ def canonical(package: Path, output_names: Sequence[str]) -> None:
     renamed = {old: str(uuid.uuid5(_IDENTIFIERS, entry["path"])) for old, entry in entries.items()}
     manifest["itemInfoEntries"] = {renamed[old]: entry for old, entry in entries.items()}
     manifest["rootModelIdentifier"] = renamed[manifest["rootModelIdentifier"]]
-    (package / _MANIFEST).write_text(json.dumps(manifest, indent=4, sort_keys=True))
+    # As coremltools writes it whenever it opens a package: else opening one changes a file that is signed.
+    (package / _MANIFEST).write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
     for file in package.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)  # coremltools leaves the model unreadable to others

@@ -6,6 +6,7 @@ macOS; the ranges given to it here are those the reference evaluator saw.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -70,7 +71,9 @@ def run(job: Job) -> Mapping[str, Any]:
         if precision not in (*_LINEAR, *_PALETTE_BITS, *_LEFT):
             raise RouteError(f"layer {name}: Core ML has no {precision.value} within an FP16 package")
     check_options(given, job.params, _USED_BY)
-    model = ct.models.MLModel(str(source), skip_model_load=True)
+    opened = job.folder / "opened" / source.name
+    shutil.copytree(source, opened)  # coremltools writes into the package it opens
+    model = ct.models.MLModel(str(opened), skip_model_load=True)
     names = [feature_.name for feature_ in model.get_spec().description.output]
     target, compressed, facts = _compressed(job, model, program, given)
     package = job.out / f"{job.recipe().name.model}.mlpackage"

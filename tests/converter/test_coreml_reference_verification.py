@@ -142,6 +142,19 @@ def test_the_evaluation_set_takes_seconds(model: Path, opened: ReferenceModel) -
         assert one.tobytes() == other.tobytes()
 
 
+def test_opening_a_package_with_apples_tools_changes_no_signed_byte(package: Path, tmp_path: Path) -> None:
+    """coremltools writes the manifest of a package anew whenever it opens one, on devices too."""
+    import coremltools  # noqa: PLC0415 - takes seconds
+
+    original = package / "variants" / ID / "digits.mlpackage"
+    copy = tmp_path / original.name
+    shutil.copytree(original, copy)
+    coremltools.models.MLModel(str(copy), skip_model_load=True)
+    for path in original.rglob("*"):
+        if path.is_file():
+            assert (copy / path.relative_to(original)).read_bytes() == path.read_bytes()
+
+
 def test_a_changed_weight_fails_the_verification(
     damaged: Callable[..., Path], model: Path, reference: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 __all__ = ["OURS", "code_digest", "modules_of"]
 
 OURS = ("converter", "edge_runtime", "ota_contract")
+_PARSING = threading.Lock()
+"""CPython 3.11 counts the depth of a tree once for all threads: two parsing at a time raise SystemError."""
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -74,7 +77,9 @@ def _root(top: str) -> Path | None:
 def _imported(name: str, path: Path) -> tuple[str, ...]:
     is_package = path.name == "__init__.py"
     # What a package's functions import is not run by importing a module in it: packages offer their API so.
-    nodes = _running(ast.parse(path.read_bytes()), functions=not is_package)
+    with _PARSING:
+        tree = ast.parse(path.read_bytes())
+    nodes = _running(tree, functions=not is_package)
     return tuple(found for node in nodes for found in _names(node, name, is_package=is_package))
 
 

@@ -250,7 +250,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(ferry: Ferry, tmp_path: Pa
     if attack == "shape":  # the data agrees with the recipe, the model does not
         wide = np.concatenate([VECTORS, VECTORS[:, :1]], axis=1)
         for part, rows in (("evaluation", wide[:30]), ("calibration", wide[30:50]), ("golden", wide[50:])):
-            np.savez(tmp_path / "case" / f"{part}.npz", x=rows, label=np.zeros(len(rows), np.int64))
+            np.savez(tmp_path / "case" / f"{part}.npz", x=rows, label=np.arange(len(rows)) % 2)
     source = tmp_path / "case" / "model.onnx"
     says = _attacked(source, attack)
     done = ferry("convert", recipe, "-o", "package")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,3 +296,25 @@ def test_what_has_no_form_has_no_key(value: object) -> None:
 def test_an_empty_or_missing_source_is_no_crash(recipe: Path, change: Callable[[Path], object]) -> None:
     change(recipe.parent / "model.onnx")
     assert files_of_source(recipe.parent / "model.onnx") == (recipe.parent / "model.onnx",)
+
+
+def test_several_conversions_may_read_code_at_once() -> None:
+    """CPython 3.11 fails to parse in two threads at a time where garbage is collected in between."""
+    paths = sorted(Path(code.__file__).parents[1].glob("*.py"))
+    read = code._imported.__wrapped__
+    before = gc.get_threshold(), sys.getswitchinterval()
+
+    def collected(*_: object) -> None:
+        sum(range(50))  # gives the other threads their turn in the middle of a parse
+
+    gc.callbacks.append(collected)
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda path: read(f"converter.{path.stem}", path), paths * 6))
+    finally:
+        gc.callbacks.remove(collected)
+        gc.set_threshold(*before[0])
+        sys.setswitchinterval(before[1])
+    assert len(found) == 6 * len(paths)

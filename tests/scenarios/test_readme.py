@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import cache_environment, session_folder
+
 _ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORTS = (8000, 9000)
@@ -47,7 +49,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "ferry"
 
 
-def test_the_tour_works_as_typed(checkout: Path) -> None:
+def test_the_tour_works_as_typed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     for port in _PORTS:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -56,9 +58,8 @@ def test_the_tour_works_as_typed(checkout: Path) -> None:
         ["bash", "-c", _script(Path(sys.executable).parent)],
         cwd=checkout,
         env={
-            **os.environ,
+            **cache_environment(session_folder(tmp_path_factory)),  # what other tests converted is known
             "FERRY_CONFIG": str(checkout / "credentials.json"),
-            "FERRY_CACHE": str(checkout / "cache"),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
